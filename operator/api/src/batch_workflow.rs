@@ -1,0 +1,127 @@
+//! BatchWorkflow: steps over objects of our kinds.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::server::ServerSpec;
+use crate::shared::{DeletionPolicy, RetryPolicy, runs_steps};
+use crate::steps::{DependencyType, RunStatus};
+use crate::taskserv::TaskservSpec;
+
+/// The steps that are wanted.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "provisioning.dev", version = "v1alpha1", kind = "BatchWorkflow", plural = "batchworkflows",
+    shortname = "bwf", category = "provisioning", namespaced, status = "BatchWorkflowStatus", derive = "PartialEq",
+    doc = "A BatchWorkflow brings objects into being in the order of their dependencies and waits until each is Ready. Applied again unchanged it does nothing.",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchWorkflowSpec {
+    /// The steps, by name. At most 64.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub steps: Vec<WorkflowStep>,
+    /// How many steps may be open at the same time. Default 4.
+    #[serde(default = "default_parallelism")]
+    #[schemars(range(min = 1, max = 64))]
+    pub parallelism: i32,
+    /// Whether what it made is deleted with it, or when its step is removed. Default Orphan.
+    #[serde(default = "default_deletion_policy")]
+    pub deletion_policy: DeletionPolicy,
+    /// While true nothing forward is started. Default false.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+fn default_parallelism() -> i32 {
+    4
+}
+
+fn default_deletion_policy() -> DeletionPolicy {
+    DeletionPolicy::Orphan
+}
+
+/// One step of a workflow.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.dependsOn) || self.dependsOn.all(d, d.step != self.name)").message("a step cannot depend on itself"))]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowStep {
+    /// Name of the step, unique in the workflow.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Steps that come before this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 63), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["step"]))]
+    pub depends_on: Vec<WorkflowDependency>,
+    /// Creates or updates an object and waits until it is Ready.
+    pub apply: ApplyAction,
+    /// When and how often a failure is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+    /// How long one try may take, seconds. Default 1800.
+    #[serde(default = "default_timeout")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub timeout_seconds: i32,
+}
+
+fn default_timeout() -> i32 {
+    1800
+}
+
+/// A dependency between two steps of a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkflowDependency {
+    /// Name of the other step.
+    #[schemars(length(min = 1, max = 63))]
+    pub step: String,
+    /// `Hard` (default): the other step must have succeeded. `Soft`: it must have ended.
+    #[serde(rename = "type", default)]
+    pub type_: DependencyType,
+}
+
+/// The object that an `apply` step brings into being: exactly one of the fields.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.server) != has(self.taskserv)").message("give exactly one of server and taskserv"))]
+pub struct ApplyAction {
+    /// A Server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerTemplate>,
+    /// A Taskserv.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taskserv: Option<TaskservTemplate>,
+}
+
+/// A Server to be made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerTemplate {
+    /// Name of the Server.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its spec.
+    pub spec: ServerSpec,
+}
+
+/// A Taskserv to be made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskservTemplate {
+    /// Name of the Taskserv.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its spec.
+    pub spec: TaskservSpec,
+}
+
+/// What is known of a workflow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchWorkflowStatus {
+    /// Plan, checkpoints, conditions.
+    #[serde(flatten)]
+    pub run: RunStatus,
+}
+
+runs_steps!(BatchWorkflow);

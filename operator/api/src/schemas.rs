@@ -1,0 +1,49 @@
+// Schema fragments that the derive cannot express. Bounds are those of the Kubernetes API conventions.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// `metav1.Condition`, a list keyed by `type`, with the bounds of `k8s.io/apimachinery` (`pkg/apis/meta/v1/types.go`).
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "What is true of this object, as metav1.Condition: Ready, and while it is so Reconciling or Stalled.",
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": {"type": "string", "description": "Name of the condition, in CamelCase.", "maxLength": 316, "pattern": "^[A-Za-z][A-Za-z0-9]*$"},
+                "status": {"type": "string", "description": "Whether it holds.", "enum": ["True", "False", "Unknown"]},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "description": "metadata.generation that this condition was computed from."},
+                "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When `status` last changed."},
+                "reason": {"type": "string", "description": "Stable constant in CamelCase: why.", "minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z][A-Za-z0-9]*$"},
+                "message": {"type": "string", "description": "For people: what happened and what to do next.", "maxLength": 4096}
+            }
+        }
+    })
+}
+
+/// A time of the API server's form (RFC 3339, UTC).
+pub(crate) fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time", "nullable": true})
+}
+
+/// Free parameters: an object whose values may be anything JSON can say.
+pub(crate) fn parameters(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "x-kubernetes-preserve-unknown-fields": true
+    })
+}
+
+/// Short strings by name, 64 at most.
+pub(crate) fn outputs(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 2048}
+    })
+}

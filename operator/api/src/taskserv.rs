@@ -1,0 +1,108 @@
+//! Taskserv: a service on servers.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::shared::{DeletionPolicy, runs_steps};
+use crate::steps::{RunStatus, StepPhase};
+
+/// The service that is wanted, and where.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "provisioning.dev", version = "v1alpha1", kind = "Taskserv", plural = "taskservs",
+    shortname = "tsv", category = "provisioning", namespaced, status = "TaskservStatus", derive = "PartialEq",
+    doc = "A Taskserv installs an extension (a service with its scripts) on servers, checks it, and uninstalls it with this object unless `deletionPolicy` is Orphan.",
+    validation = Rule::new("self.spec.extension.name == oldSelf.spec.extension.name").message("spec.extension.name is immutable: create another Taskserv instead"),
+    printcolumn(name = "Extension", type_ = "string", json_path = ".spec.extension.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Servers", type_ = "string", json_path = ".spec.servers", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskservSpec {
+    /// What is installed.
+    pub extension: ExtensionReference,
+    /// Names of the Servers that it is installed on.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")), extend("x-kubernetes-list-type" = "set"))]
+    pub servers: Vec<String>,
+    /// Parameters of the extension; its documentation lists them. At most 64, never a secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schemas::parameters")]
+    pub parameters: BTreeMap<String, Value>,
+    /// Whether the service is uninstalled with this object. Default Delete.
+    #[serde(default = "default_deletion_policy")]
+    pub deletion_policy: DeletionPolicy,
+    /// While true nothing forward is started. Default false.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+fn default_deletion_policy() -> DeletionPolicy {
+    DeletionPolicy::Delete
+}
+
+/// An extension by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExtensionReference {
+    /// Name, for example `redis`. Immutable.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// SemVer requirement on the bundle's version, for example `^1.2`. Default: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub version: Option<String>,
+}
+
+/// What is known of the service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskservStatus {
+    /// Plan, checkpoints, conditions.
+    #[serde(flatten)]
+    pub run: RunStatus,
+    /// The bundle that was chosen; stays until the generation changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedExtension>,
+    /// A row per server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub servers: Vec<TaskservServer>,
+}
+
+/// A bundle that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResolvedExtension {
+    /// Name of the extension.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Version of the bundle, SemVer.
+    #[schemars(length(max = 64))]
+    pub version: String,
+    /// `sha256:` and 64 hex digits, over the bundle's files.
+    #[schemars(length(max = 80))]
+    pub digest: String,
+    /// metadata.generation that it was chosen for.
+    pub generation: i64,
+}
+
+/// One server of a Taskserv.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskservServer {
+    /// Name of the Server.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Phase of its last unfinished step, or Succeeded.
+    pub phase: StepPhase,
+    /// What the scripts reported, for example the package's version.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schemas::outputs")]
+    pub outputs: BTreeMap<String, String>,
+}
+
+runs_steps!(Taskserv);
