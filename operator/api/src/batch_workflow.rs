@@ -12,13 +12,25 @@ use crate::taskserv::TaskservSpec;
 /// The steps that are wanted.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
-    group = "provisioning.dev", version = "v1alpha1", kind = "BatchWorkflow", plural = "batchworkflows",
-    shortname = "bwf", category = "provisioning", namespaced, status = "BatchWorkflowStatus", derive = "PartialEq",
+    group = "provisioning.dev",
+    version = "v1alpha1",
+    kind = "BatchWorkflow",
+    plural = "batchworkflows",
+    shortname = "bwf",
+    category = "provisioning",
+    namespaced,
+    status = "BatchWorkflowStatus",
+    derive = "PartialEq",
     doc = "A BatchWorkflow brings objects into being in the order of their dependencies and waits until each is Ready. Applied again unchanged it does nothing.",
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
-    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -29,11 +29,5 @@ use kube::CustomResourceExt;
 
 /// Every custom resource definition of this project, in the order in which users meet them.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
-    vec![
-        Workspace::crd(),
-        ProviderConfig::crd(),
-        Server::crd(),
-        Taskserv::crd(),
-        BatchWorkflow::crd(),
-    ]
+    vec![Workspace::crd(), ProviderConfig::crd(), Server::crd(), Taskserv::crd(), BatchWorkflow::crd()]
 }

@@ -18,7 +18,7 @@ use crate::steps::RunStatus;
     validation = Rule::new("has(self.spec.size) == has(oldSelf.spec.size) && (!has(self.spec.size) || self.spec.size == oldSelf.spec.size)").message("spec.size is immutable: create another Server instead"),
     validation = Rule::new("has(self.spec.providerSize) == has(oldSelf.spec.providerSize) && (!has(self.spec.providerSize) || self.spec.providerSize == oldSelf.spec.providerSize)").message("spec.providerSize is immutable: create another Server instead"),
     validation = Rule::new("has(self.spec.zone) == has(oldSelf.spec.zone) && (!has(self.spec.zone) || self.spec.zone == oldSelf.spec.zone)").message("spec.zone is immutable: create another Server instead"),
-    validation = Rule::new("size(self.metadata.name) <= 63").message("the name of a Server becomes its host name: at most 63 characters"),
+    validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("the name of a Server becomes its host name: at most 63 characters, lower-case letters, digits and dashes"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].address"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),

@@ -1,0 +1,170 @@
+//! What an executor is asked to do. The Pod template holds it, so it is frozen with the Job.
+
+use std::collections::BTreeMap;
+
+use provisioning_api::server::Creation;
+use provisioning_api::steps::Direction;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Environment variable that holds the [`Envelope`] as JSON.
+pub const ENV_REQUEST: &str = "PROVISIONING_REQUEST";
+/// Environment variable with the name of the Pod's Job (also the name of the claim's Lease).
+pub const ENV_JOB_NAME: &str = "PROVISIONING_JOB_NAME";
+/// Environment variable with the uid of the Pod's Job.
+pub const ENV_JOB_UID: &str = "PROVISIONING_JOB_UID";
+/// Environment variable with the Pod's own uid (downward API).
+pub const ENV_POD_UID: &str = "PROVISIONING_POD_UID";
+/// Folder in which the workspace's SSH key is mounted (`id_ed25519`).
+pub const SSH_FOLDER: &str = "/var/run/provisioning/ssh";
+/// Folder in which the extension bundle is mounted.
+pub const BUNDLE_FOLDER: &str = "/var/run/provisioning/bundle";
+
+/// One run of one step, with what it is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope<P> {
+    /// The object whose step this is.
+    pub owner: Owner,
+    /// Id of the step.
+    pub step: String,
+    /// Number of the run.
+    pub run: i64,
+    /// `Workspace.status.epoch` when the intent was written. Recorded on servers; the claim compares the live values.
+    pub epoch: i64,
+    /// Forward or undo.
+    pub direction: Direction,
+    /// Input hash of the step.
+    pub input_hash: String,
+    /// How long the executor may take, seconds, counted from its start.
+    pub timeout_seconds: i64,
+    /// uid of the namespace `kube-system`.
+    pub installation: String,
+    /// What to do.
+    pub payload: P,
+}
+
+/// The object whose step is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Kind, for example `Server`.
+    pub kind: String,
+    /// Namespace, that is the workspace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// uid.
+    pub uid: String,
+}
+
+/// What a provider can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ProviderRequest {
+    /// Which zones, sizes and images there are. Outputs: `zones`, `sizes`, `images`, each JSON.
+    Describe {
+        /// Site (Local).
+        site: String,
+    },
+    /// Find by owner and token, adopt, or create. externalID: the machine; output `hostKey`.
+    Create {
+        /// Host name of the machine.
+        hostname: String,
+        /// Which machine in the object's life.
+        incarnation: i64,
+        /// Frozen parameters.
+        creation: Creation,
+    },
+    /// Wait until the machine runs and has an address. Outputs: `address`, `state` (`Running`, `Gone`), `hostKey`.
+    Observe {
+        /// Which machine in the object's life.
+        incarnation: i64,
+        /// Frozen parameters.
+        creation: Creation,
+    },
+    /// Delete everything that carries the owner's uid, and see it gone.
+    Delete {
+        /// Which machine in the object's life.
+        incarnation: i64,
+        /// Frozen parameters.
+        creation: Creation,
+    },
+    /// Everything in the site that carries this installation's tag. Output `resources`: JSON list of
+    /// `{name, namespace, owner, uid, token}`.
+    List {
+        /// Site (Local).
+        site: String,
+    },
+}
+
+/// What the runner can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum RunnerRequest {
+    /// Open a session, check the host key, bring `nu`. Outputs: `machineID`, `hostname`.
+    Reach {
+        /// Where.
+        target: Target,
+    },
+    /// Run a script of the mounted bundle. Outputs: what the script reports.
+    Script {
+        /// Where.
+        target: Target,
+        /// The bundle.
+        extension: Extension,
+        /// Which of its scripts.
+        script: Script,
+        /// Parameters for the script.
+        parameters: BTreeMap<String, Value>,
+    },
+}
+
+/// A server to be reached over SSH.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Name of the Server.
+    pub server: String,
+    /// IP address or host name.
+    pub address: String,
+    /// Port, 22 as a rule.
+    pub port: u16,
+    /// Account.
+    pub user: String,
+    /// Public host key in OpenSSH's one-line form. Another key is refused.
+    pub host_key: String,
+}
+
+/// A bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Name.
+    pub name: String,
+    /// Version, SemVer.
+    pub version: String,
+    /// `sha256:…` over the bundle; the runner computes it again before it executes anything.
+    pub digest: String,
+}
+
+/// A script of a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Script {
+    /// `scripts/install.nu`
+    Install,
+    /// `scripts/check.nu`
+    Check,
+    /// `scripts/uninstall.nu`
+    Uninstall,
+}
+
+impl Script {
+    /// Path within the bundle.
+    pub fn path(self) -> &'static str {
+        match self {
+            Script::Install => "scripts/install.nu",
+            Script::Check => "scripts/check.nu",
+            Script::Uninstall => "scripts/uninstall.nu",
+        }
+    }
+}
