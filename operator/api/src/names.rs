@@ -40,6 +40,10 @@ pub const LABEL_LIVE: &str = "provisioning.dev/live";
 
 /// Asks for a new look: retries what failed, observes what is Ready. The value is free; a change of it counts.
 pub const ANNOTATION_RECONCILE: &str = "provisioning.dev/reconcile-requested-at";
+/// On an object that a workflow made: the run of the step that applied it last.
+pub const ANNOTATION_APPLIED: &str = "provisioning.dev/applied-run";
+/// On a ConfigMap with a bundle: `sha256:…` over the bundle.
+pub const ANNOTATION_DIGEST: &str = "provisioning.dev/digest";
 /// Full step id, on Jobs and Pods.
 pub const ANNOTATION_STEP_ID: &str = "provisioning.dev/step-id";
 /// Input hash of the step, on Jobs and Pods.

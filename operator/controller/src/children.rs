@@ -1,0 +1,126 @@
+//! Steps without a Job: one API write on a child object (protocols §2).
+
+use kube::api::{Api, DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::ResourceExt;
+use provisioning_api::names::{
+    ANNOTATION_APPLIED, ANNOTATION_RECONCILE, GROUP, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME,
+    LABEL_OWNER_UID, MANAGER, VERSION,
+};
+use provisioning_api::steps::{FailureClass, StepStatus};
+use provisioning_plan::observed::Outcome;
+
+use crate::context::Context;
+use crate::engine::kind::{Child, Kind};
+use crate::engine::runs::{Knowledge, RunKey};
+use crate::error::Error;
+
+fn api(ctx: &Context, namespace: &str, kind: &str) -> (Api<DynamicObject>, ApiResource) {
+    let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind);
+    let resource = ApiResource::from_gvk_with_plural(&gvk, &format!("{}s", kind.to_lowercase()));
+    (Api::namespaced_with(ctx.client.clone(), namespace, &resource), resource)
+}
+
+/// Creates or updates the child. True: the run ended right here, with a refusal.
+///
+/// # Errors
+/// Where the API server does not answer, or the child changed in between.
+pub async fn apply<K: Kind>(ctx: &Context, owner: &K, step: &StepStatus, child: &Child, key: RunKey) -> Result<bool, Error> {
+    let namespace = owner.namespace().unwrap_or_default();
+    let (api, resource) = api(ctx, &namespace, child.kind);
+    let name = format!("{} {namespace}/{}", child.kind, child.name);
+    let found = api.get_opt(&child.name).await.map_err(|source| Error::request("read", &name, source))?;
+    let existed = found.is_some();
+    if let Some(other) = found.as_ref().filter(|other| !is_ours(owner, other)) {
+        ctx.runs.set(key, Knowledge::Over(taken(owner, other, child)));
+        return Ok(true);
+    }
+    if found.as_ref().is_some_and(|live| live.metadata.deletion_timestamp.is_some()) {
+        let mut outcome = Outcome::failed(FailureClass::Transient, "StillDeleting", format!("{name} is being deleted"));
+        outcome.harmless = true;
+        ctx.runs.set(key, Knowledge::Over(outcome));
+        return Ok(true);
+    }
+    let mut object = found.unwrap_or_else(|| DynamicObject::new(&child.name, &resource).within(&namespace));
+    fill(&mut object, owner, step, child);
+    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let written = if existed { api.replace(&child.name, &parameters, &object).await } else { api.create(&parameters, &object).await };
+    match written {
+        Ok(_) => Ok(false),
+        // Refused as written: the step fails with the API server's own words.
+        Err(kube::Error::Api(status)) if status.code == 422 || status.code == 403 => {
+            let mut outcome = Outcome::failed(FailureClass::Invalid, "Refused", status.message.clone());
+            outcome.harmless = !existed;
+            ctx.runs.set(key, Knowledge::Over(outcome));
+            Ok(true)
+        }
+        Err(source) => Err(Error::request(if existed { "update" } else { "create" }, name, source)),
+    }
+}
+
+fn fill<K: Kind>(object: &mut DynamicObject, owner: &K, step: &StepStatus, child: &Child) {
+    let labels = object.labels_mut();
+    labels.insert(LABEL_MANAGED_BY.to_owned(), MANAGER.to_owned());
+    labels.insert(LABEL_OWNER_UID.to_owned(), owner.uid().unwrap_or_default());
+    labels.insert(LABEL_OWNER_KIND.to_owned(), K::KIND.to_owned());
+    labels.insert(LABEL_OWNER_NAME.to_owned(), owner.name_any());
+    let annotations = object.annotations_mut();
+    annotations.insert(ANNOTATION_APPLIED.to_owned(), step.run.to_string());
+    if let Some(reconcile) = &child.reconcile {
+        annotations.insert(ANNOTATION_RECONCILE.to_owned(), reconcile.clone());
+    }
+    if !object.data.is_object() {
+        object.data = serde_json::json!({});
+    }
+    object.data["spec"] = child.spec.clone();
+}
+
+fn is_ours<K: Kind>(owner: &K, object: &DynamicObject) -> bool {
+    object.labels().get(LABEL_OWNER_UID) == owner.uid().as_ref()
+}
+
+fn taken<K: Kind>(owner: &K, other: &DynamicObject, child: &Child) -> Outcome {
+    let labels = other.labels();
+    let whose = match (labels.get(LABEL_OWNER_KIND), labels.get(LABEL_OWNER_NAME)) {
+        (Some(kind), Some(name)) => format!("belongs to {kind} '{name}'"),
+        _ => "was made by somebody else".to_owned(),
+    };
+    let text = format!(
+        "{} '{}' exists and {whose}: {} '{}' does not take it over; choose another name",
+        child.kind,
+        child.name,
+        K::KIND,
+        owner.name_any()
+    );
+    let mut outcome = Outcome::failed(FailureClass::Invalid, "NameConflict", text);
+    outcome.harmless = true;
+    outcome
+}
+
+/// Deletes the child if it is ours. True: there is nothing (left) to delete.
+///
+/// # Errors
+/// Where the API server does not answer.
+pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKey) -> Result<bool, Error> {
+    let namespace = owner.namespace().unwrap_or_default();
+    let (api, _) = api(ctx, &namespace, child.kind);
+    let name = format!("{} {namespace}/{}", child.kind, child.name);
+    let found = api.get_opt(&child.name).await.map_err(|source| Error::request("read", &name, source))?;
+    let Some(live) = found.filter(|live| is_ours(owner, live)) else {
+        ctx.runs.set(key, Knowledge::Over(Outcome::succeeded()));
+        return Ok(true);
+    };
+    if live.metadata.deletion_timestamp.is_none() {
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
+            ..DeleteParams::background()
+        };
+        match api.delete(&child.name, &parameters).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(source) => return Err(Error::request("delete", name, source)),
+        }
+    }
+    ctx.runs.set(key, Knowledge::Created(ctx.now()));
+    Ok(false)
+}

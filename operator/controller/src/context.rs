@@ -1,0 +1,94 @@
+//! What every pass needs, built once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::runtime::events::Recorder;
+
+use crate::engine::runs::Runs;
+use crate::metrics::Metrics;
+use crate::watches::Stores;
+
+/// Where time comes from; the simulator brings its own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Settings of this operator.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Namespace that the operator runs in; holds the extension bundles and the leader's Lease.
+    pub namespace: String,
+    /// This process, unique among all operators of the cluster.
+    pub identity: String,
+    /// Image that holds the executors.
+    pub runner_image: String,
+    /// How many objects of one kind are worked on at the same time.
+    pub concurrency: u16,
+}
+
+/// Everything that a pass uses.
+pub struct Context {
+    /// Client with the operator's ServiceAccount.
+    pub client: Client,
+    /// Settings.
+    pub settings: Settings,
+    /// uid of the namespace `kube-system`.
+    pub installation: String,
+    /// Caches.
+    pub stores: Stores,
+    /// What this process knows of executors beyond the caches.
+    pub runs: Runs,
+    /// Epochs that this process has raised, by workspace.
+    pub epochs: Epochs,
+    /// Open Jobs by workspace.
+    pub slots: Slots,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Writes Events.
+    pub recorder: Recorder,
+    /// Time.
+    pub clock: Clock,
+    /// Bundle copies known to be in a workspace (`namespace/name`).
+    pub copied: Mutex<BTreeSet<String>>,
+}
+
+impl Context {
+    /// Now, in whole milliseconds.
+    pub fn now(&self) -> Timestamp {
+        let now = (self.clock)();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+}
+
+/// Epochs of workspaces, raised once by this process before its first effect there (protocols §6).
+#[derive(Debug, Default)]
+pub struct Epochs {
+    by_workspace: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<(String, i64)>>>>>,
+}
+
+impl Epochs {
+    /// The cell of a workspace: uid of the Workspace and the epoch raised for it.
+    pub fn cell(&self, namespace: &str) -> Arc<tokio::sync::Mutex<Option<(String, i64)>>> {
+        lock(&self.by_workspace).entry(namespace.to_owned()).or_default().clone()
+    }
+}
+
+/// How many Jobs are open in each workspace, by object. Decisions of one workspace that open Jobs go one after the
+/// other, so that two objects cannot take the same last place (S8).
+#[derive(Debug, Default)]
+pub struct Slots {
+    by_workspace: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<BTreeMap<String, usize>>>>>,
+}
+
+impl Slots {
+    /// The table of a workspace: open Jobs by uid of their owner.
+    pub fn table(&self, namespace: &str) -> Arc<tokio::sync::Mutex<BTreeMap<String, usize>>> {
+        lock(&self.by_workspace).entry(namespace.to_owned()).or_default().clone()
+    }
+}
+
+/// Locks; a panic in another pass is no reason to stop this one.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,128 @@
+//! Stage 2 (pure): what follows from what was seen.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use provisioning_api::conditions::reasons;
+use provisioning_api::names::ANNOTATION_RECONCILE;
+use provisioning_api::steps::{STATUS_SCHEMA, StepStatus};
+use provisioning_plan::conditions::{Standing, conditions};
+use provisioning_plan::decision::{Decision, Mode, Policy, Verdict, decide as plan_decide, hold};
+use provisioning_plan::graph::Graph;
+use provisioning_plan::settle::settle;
+use provisioning_plan::summary;
+
+use super::kind::Kind;
+use super::observe::{Seen, reconcile_request};
+
+/// What a pass came to.
+#[derive(Debug)]
+pub struct Planned<K: Kind> {
+    /// The object with the status that shall be stored.
+    pub next: K,
+    /// The planner's decision.
+    pub decision: Decision,
+    /// How the object stands.
+    pub standing: Standing,
+}
+
+/// Decides. `available`: how many Jobs may still be opened in the workspace.
+pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
+    let object = &seen.object;
+    let before = object.run_status().cloned().unwrap_or_default();
+    let settled = settle(&before.steps, &seen.observed, seen.now);
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let policy = policy(seen, deleting, available);
+    let drawn = object.graph(&seen.facts, &settled);
+    let (decision, standing) = match (deleting, &seen.workspace, drawn) {
+        // Without a workspace nothing can act: no epoch, no accounts, no key.
+        (_, None, _) => without_workspace(deleting, &settled),
+        (true, Some(_), drawn) => {
+            let graph = drawn.unwrap_or_default();
+            let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
+            let standing = deletion_standing(object, &decision.verdict);
+            (decision, standing)
+        }
+        (false, Some(_), Err(standing)) => (hold(&settled, &seen.observed, policy.epoch), standing),
+        (false, Some(_), Ok(graph)) => {
+            let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
+            let standing = Standing::from(&decision.verdict);
+            (decision, standing)
+        }
+    };
+    let (next, standing) = next_object(seen, &decision, standing);
+    Planned { next, decision, standing }
+}
+
+fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
+    Policy {
+        mode: if deleting { Mode::Delete } else { Mode::Forward },
+        suspended_by: seen.suspended_by.clone(),
+        parallelism: seen.object.parallelism(),
+        available: if K::takes_slots() { available } else { usize::MAX },
+        epoch: seen.workspace.as_ref().map_or(0, |workspace| workspace.epoch),
+        retry_requested: seen.retry_requested,
+        removed: seen.object.removed(),
+    }
+}
+
+fn without_workspace(deleting: bool, settled: &[StepStatus]) -> (Decision, Standing) {
+    let mut decision = hold(settled, &provisioning_plan::observed::Observed::new(), 0);
+    decision.give_up.clear();
+    let untouched = settled.iter().all(|step| step.effect == provisioning_api::steps::StepEffect::None && !step.is_open());
+    if deleting && untouched {
+        decision.verdict = Verdict::Deleted;
+        let standing = Standing::from(&decision.verdict);
+        return (decision, standing);
+    }
+    let text = "there is no Workspace in this namespace: create one named 'workspace'";
+    (decision, Standing::stalled(reasons::NO_WORKSPACE, text))
+}
+
+fn deletion_standing<K: Kind>(object: &K, verdict: &Verdict) -> Standing {
+    match Standing::from(verdict) {
+        Standing { state, reason, message } if reason == reasons::DELETION_BLOCKED => {
+            let way_out = format!(
+                "{message}. Mend the cause and annotate the object with {ANNOTATION_RECONCILE}=NOW to try again, or with \
+                 {}=true to leave behind what remains",
+                provisioning_api::names::ANNOTATION_ABANDON
+            );
+            tracing::debug!(object = object.name_any(), "deletion is blocked");
+            Standing { state, reason, message: way_out }
+        }
+        standing => standing,
+    }
+}
+
+/// The object with its next status.
+fn next_object<K: Kind>(seen: &Seen<K>, decision: &Decision, standing: Standing) -> (K, Standing) {
+    let mut next = seen.object.clone();
+    let generation = next.meta().generation.unwrap_or(0);
+    let asked = reconcile_request(&next);
+    {
+        let status = next.run_status_mut();
+        status.steps.clone_from(&decision.steps);
+        status.schema = STATUS_SCHEMA;
+        status.observed_generation = generation;
+        status.plan = Some(summary::plan(&decision.steps, generation));
+        status.progress = Some(summary::progress(&decision.steps));
+        if asked.is_some() {
+            status.last_handled_reconcile_at = asked;
+        }
+    }
+    next.publish(&seen.facts);
+    let deleting = next.meta().deletion_timestamp.is_some();
+    let held = if deleting && decision.verdict == Verdict::Deleted { next.held_by(&seen.facts) } else { None };
+    let standing = match held {
+        Some(what) => Standing::reconciling(reasons::DELETING, what),
+        None if deleting => standing,
+        None => next.standing(&seen.facts).unwrap_or(standing),
+    };
+    let status = next.run_status_mut();
+    status.conditions = conditions(&standing, &status.conditions, generation, seen.now);
+    (next, standing)
+}
+
+/// The earlier of two times.
+pub fn earlier(left: Option<Timestamp>, right: Option<Timestamp>) -> Option<Timestamp> {
+    [left, right].into_iter().flatten().min()
+}

@@ -1,0 +1,177 @@
+//! The end of things: Jobs that ended say so and go after ten minutes; a deleted object lets go of its finalizer.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus, UncountedTerminatedPods};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use provisioning_api::conditions::reasons;
+use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER, LABEL_OWNER_UID, MANAGER};
+use provisioning_plan::decision::Verdict;
+use provisioning_plan::observed::RunView;
+
+use super::kind::Kind;
+use super::observe::{EXECUTOR, Seen, executor_view};
+use super::persist::{Stored, describe, patch_finalizers};
+use super::report::event;
+use crate::context::Context;
+use crate::error::Error;
+
+/// How long an ended Job stays, for people who want to look at it.
+const KEEP_JOB: SignedDuration = SignedDuration::from_mins(10);
+
+/// Writes the status of Jobs whose Pod has ended: nobody else does, we manage them.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn close_jobs<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
+    for job in own_jobs(ctx, object) {
+        let finished = job.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|all| !all.is_empty());
+        let Some(end) = end_of(ctx, &job).filter(|_| !finished) else { continue };
+        let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &job.namespace().unwrap_or_default());
+        let patch = serde_json::json!({"status": job_status(&job, &end)});
+        let name = job.name_any();
+        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        match jobs.patch_status(&name, &parameters, &Patch::Merge(patch)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(source) => return Err(Error::request("patch", format!("status of Job {name}"), source)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes Jobs that ended long enough ago; returns when the next one is due, milliseconds from now.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn clean_jobs<K: Kind>(ctx: &Context, object: &K) -> Result<Option<i64>, Error> {
+    let now = ctx.now();
+    let mut next: Option<i64> = None;
+    for job in own_jobs(ctx, object) {
+        let Some(end) = end_of(ctx, &job) else { continue };
+        let due = end.at.saturating_add(KEEP_JOB).unwrap_or(Timestamp::MAX);
+        if due > now {
+            let wait = due.duration_since(now).as_millis().try_into().unwrap_or(i64::MAX);
+            next = Some(next.map_or(wait, |earlier: i64| earlier.min(wait)));
+            continue;
+        }
+        let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &job.namespace().unwrap_or_default());
+        delete(&jobs, &job.name_any()).await?;
+    }
+    Ok(next)
+}
+
+/// Lets a deleted object go once nothing is left to undo and nothing refers to it. True: it is finished with.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) -> Result<bool, Error> {
+    let object = &stored.object;
+    if object.meta().deletion_timestamp.is_none() {
+        return Ok(false);
+    }
+    let abandoned = matches!(stored.decision.verdict, Verdict::DeletionBlocked(_))
+        && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
+    let done = stored.decision.verdict == Verdict::Deleted && object.held_by(&seen.facts).is_none();
+    if !done && !abandoned {
+        return Ok(false);
+    }
+    if abandoned {
+        let text = format!("deletion was abandoned by annotation; left behind: {}", stored.standing.message);
+        event(ctx, object, true, reasons::DELETION_BLOCKED, &text).await;
+    }
+    sweep(ctx, object).await?;
+    let rest: Vec<String> = object.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
+    match patch_finalizers(ctx, object, &rest).await {
+        Ok(_) => Ok(true),
+        Err(Error::Request { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes by label what belongs to the object alone: Jobs (their Pods and Leases follow) and kept logs.
+async fn sweep<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let labels = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={}", object.uid().unwrap_or_default()));
+    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
+    for job in own_jobs(ctx, object) {
+        delete(&jobs, &job.name_any()).await?;
+    }
+    let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &namespace);
+    let found = maps
+        .list_metadata(&labels)
+        .await
+        .map_err(|source| Error::request("list", format!("logs of {}", describe(object)), source))?;
+    for map in found.items {
+        delete(&maps, &map.name_any()).await?;
+    }
+    Ok(())
+}
+
+async fn delete<T>(api: &Api<T>, name: &str) -> Result<(), Error>
+where
+    T: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(name, &DeleteParams::background()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::request("delete", name, source)),
+    }
+}
+
+fn own_jobs<K: Kind>(ctx: &Context, object: &K) -> Vec<std::sync::Arc<Job>> {
+    let uid = object.uid().unwrap_or_default();
+    let mut jobs = ctx.stores.jobs.state_filter(|job| {
+        job.metadata.deletion_timestamp.is_none() && job.labels().get(LABEL_OWNER_UID) == Some(&uid)
+    });
+    jobs.sort_by_key(|job| job.name_any());
+    jobs
+}
+
+struct End {
+    at: Timestamp,
+    started: Option<Time>,
+    succeeded: bool,
+}
+
+/// When and how the Pod of a Job ended, as far as the cache knows.
+fn end_of(ctx: &Context, job: &Job) -> Option<End> {
+    let reference = kube::runtime::reflector::ObjectRef::<Pod>::new(&job.name_any()).within(&job.namespace()?);
+    let pod = ctx.stores.pods.get(&reference)?;
+    let RunView::Ended(outcome) = executor_view(&pod) else { return None };
+    let status = pod.status.as_ref()?;
+    let container = status.container_statuses.as_ref()?.iter().find(|container| container.name == EXECUTOR)?;
+    let terminated = container.state.as_ref()?.terminated.as_ref()?;
+    let at = terminated.finished_at.as_ref().map_or_else(|| ctx.now(), |time| time.0);
+    Some(End { at, started: status.start_time.clone(), succeeded: outcome.class.is_none() })
+}
+
+fn job_status(job: &Job, end: &End) -> JobStatus {
+    let (before, after, reason, text) = if end.succeeded {
+        ("SuccessCriteriaMet", "Complete", "CompletionsReached", "the step succeeded")
+    } else {
+        ("FailureTarget", "Failed", "BackoffLimitExceeded", "the step failed; its object says why")
+    };
+    let condition = |type_: &str| JobCondition {
+        type_: type_.to_owned(),
+        status: "True".to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(text.to_owned()),
+        last_probe_time: Some(Time(end.at)),
+        last_transition_time: Some(Time(end.at)),
+    };
+    let started = end.started.clone().or_else(|| job.metadata.creation_timestamp.clone());
+    JobStatus {
+        conditions: Some(vec![condition(before), condition(after)]),
+        start_time: started,
+        completion_time: end.succeeded.then_some(Time(end.at)),
+        succeeded: end.succeeded.then_some(1),
+        failed: (!end.succeeded).then_some(1),
+        ready: Some(0),
+        terminating: Some(0),
+        uncounted_terminated_pods: Some(UncountedTerminatedPods::default()),
+        ..JobStatus::default()
+    }
+}

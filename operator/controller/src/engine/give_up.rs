@@ -1,0 +1,135 @@
+//! Giving up a run (protocols §2): afterwards nobody can act for it any more.
+
+use jiff::SignedDuration;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, PostParams};
+use provisioning_api::names::{LABEL_MANAGED_BY, LABEL_OWNER_UID, MANAGER};
+use provisioning_api::steps::{FailureClass, StepStatus};
+use provisioning_plan::observed::{Outcome, RunView};
+
+use super::act::run_name;
+use super::kind::Kind;
+use super::observe::executor_view;
+use super::runs::{Knowledge, RunKey};
+use crate::context::Context;
+use crate::error::Error;
+
+/// A holder that was lost may still be inside a call: claim freshness and call limit together (protocols §2).
+const HOLDER_LOSS: SignedDuration = SignedDuration::from_secs(90);
+/// Holder of a Lease that the operator made to close a run.
+const CLOSED_BY_OPERATOR: &str = "operator";
+
+/// How far it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// The run is over; its outcome is known.
+    Over,
+    /// Somebody may still act; look again later.
+    NotYet,
+}
+
+/// Tries to give up the open run of a step.
+///
+/// # Errors
+/// Where the API server does not answer.
+pub async fn give_up<K: Kind>(ctx: &Context, object: &K, step: &StepStatus) -> Result<GivenUp, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let name = run_name(object, step);
+    let key: RunKey = (object.uid().unwrap_or_default(), step.id.clone(), step.run);
+    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
+    let job = jobs.get_opt(&name).await.map_err(|source| Error::request("read", format!("Job {name}"), source))?;
+    let pod = pods.get_opt(&name).await.map_err(|source| Error::request("read", format!("Pod {name}"), source))?;
+    match pod.as_ref().map(executor_view) {
+        Some(RunView::Alive) => return Ok(GivenUp::NotYet),
+        Some(RunView::Ended(outcome)) => {
+            ctx.runs.set(key, Knowledge::Over(outcome));
+            return Ok(GivenUp::Over);
+        }
+        Some(RunView::Silent | RunView::Missing { .. }) | None => {}
+    }
+    let harmless = match close(ctx, object, &name, job.as_ref()).await? {
+        Closed::ByUs => true,
+        Closed::HeldBy(holder) => {
+            let now = ctx.now();
+            let since = ctx.runs.lost_since(&key, now);
+            if now.duration_since(since) < HOLDER_LOSS {
+                tracing::info!(run = name, holder, "waits for the loss of the holder to be certain");
+                return Ok(GivenUp::NotYet);
+            }
+            false
+        }
+    };
+    if job.is_some() {
+        discard(&jobs, &name).await?;
+    }
+    let mut outcome = Outcome::failed(FailureClass::Infrastructure, "ExecutorLost", lost_text(pod.as_ref(), harmless));
+    outcome.harmless = harmless;
+    ctx.runs.set(key, Knowledge::Over(outcome));
+    Ok(GivenUp::Over)
+}
+
+fn lost_text(pod: Option<&Pod>, harmless: bool) -> String {
+    let words = pod.and_then(|pod| pod.status.as_ref()).map(|status| {
+        [status.reason.as_deref(), status.message.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ")
+    });
+    let effect = if harmless { "before it acted" } else { "and may have acted" };
+    match words.filter(|words| !words.is_empty()) {
+        Some(words) => format!("the executor was lost {effect}: {words}"),
+        None => format!("the executor was lost {effect}"),
+    }
+}
+
+enum Closed {
+    ByUs,
+    HeldBy(String),
+}
+
+/// Takes the run's Lease, so that no executor ever can.
+async fn close<K: Kind>(ctx: &Context, object: &K, name: &str, job: Option<&Job>) -> Result<Closed, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), &namespace);
+    let owner = job.map(|job| OwnerReference {
+        api_version: "batch/v1".to_owned(),
+        kind: "Job".to_owned(),
+        name: name.to_owned(),
+        uid: job.uid().unwrap_or_default(),
+        ..OwnerReference::default()
+    });
+    let labels = [(LABEL_MANAGED_BY, MANAGER.to_owned()), (LABEL_OWNER_UID, object.uid().unwrap_or_default())];
+    let lease = Lease {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(CLOSED_BY_OPERATOR.to_owned()),
+            acquire_time: Some(MicroTime(ctx.now())),
+            ..LeaseSpec::default()
+        }),
+    };
+    match leases.create(&PostParams::default(), &lease).await {
+        Ok(_) => Ok(Closed::ByUs),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+            let held = leases.get_opt(name).await.map_err(|source| Error::request("read", format!("Lease {name}"), source))?;
+            let holder = held.and_then(|lease| lease.spec).and_then(|spec| spec.holder_identity).unwrap_or_default();
+            Ok(if holder == CLOSED_BY_OPERATOR { Closed::ByUs } else { Closed::HeldBy(holder) })
+        }
+        Err(source) => Err(Error::request("create", format!("Lease {name}"), source)),
+    }
+}
+
+/// Removes a Job that will never have a Pod of use.
+async fn discard(jobs: &Api<Job>, name: &str) -> Result<(), Error> {
+    match jobs.delete(name, &DeleteParams::background()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::request("delete", format!("Job {name}"), source)),
+    }
+}

@@ -1,0 +1,63 @@
+//! One bad object never stops the others: it is reported where its owner looks, and left alone.
+
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, DeserializeGuard};
+use kube::{Resource, ResourceExt};
+use provisioning_api::conditions::reasons;
+use provisioning_api::names::MANAGER;
+use provisioning_api::steps::STATUS_SCHEMA;
+use provisioning_plan::conditions::{Standing, conditions};
+
+use super::kind::Kind;
+use crate::context::Context;
+use crate::error::Error;
+
+/// The object, if this operator can read it and may write its status.
+///
+/// # Errors
+/// Where the report about an unreadable one could not be written.
+pub async fn readable<K: Kind>(ctx: &Context, guarded: &DeserializeGuard<K>) -> Result<Option<K>, Error> {
+    match &guarded.0 {
+        Ok(object) => {
+            let format = object.run_status().map_or(0, |status| status.schema);
+            if format > STATUS_SCHEMA {
+                tracing::error!(kind = K::KIND, object = object.name_any(), format, "{}", reasons::STATUS_TOO_NEW);
+                return Ok(None);
+            }
+            Ok(Some(object.clone()))
+        }
+        Err(invalid) => {
+            ctx.metrics.undecodable.with_label_values(&[K::KIND]).inc();
+            report::<K>(ctx, guarded.meta(), &invalid.error).await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn report<K: Resource<DynamicType = ()>>(
+    ctx: &Context,
+    meta: &kube::api::ObjectMeta,
+    error: &str,
+) -> Result<(), Error> {
+    let (name, namespace) = (meta.name.clone().unwrap_or_default(), meta.namespace.clone().unwrap_or_default());
+    let words: String = error.chars().take(512).collect();
+    let text = format!("this operator cannot read the stored object: {words}. Correct the field, or upgrade the operator");
+    let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
+    let object = format!("{} {namespace}/{name}", K::kind(&()));
+    let live = api.get_opt(&name).await.map_err(|source| Error::request("read", &object, source))?;
+    let Some(live) = live else { return Ok(()) };
+    let before = live.data.pointer("/status/conditions").cloned().unwrap_or_default();
+    let before: Vec<_> = serde_json::from_value(before).unwrap_or_default();
+    let standing = Standing::stalled(reasons::UNDECODABLE, text);
+    let next = conditions(&standing, &before, meta.generation.unwrap_or(0), ctx.now());
+    if next == before {
+        return Ok(());
+    }
+    tracing::error!(object, error = words, "object cannot be read");
+    // A merge patch of the conditions alone: the rest of status is not understood and therefore not touched.
+    let patch = serde_json::json!({"status": {"conditions": next}});
+    api.patch_status(&name, &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }, &Patch::Merge(patch))
+        .await
+        .map_err(|source| Error::request("patch", object, source))?;
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What a kind brings to the engine.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use provisioning_api::shared::RunsSteps;
+use provisioning_api::steps::StepStatus;
+use provisioning_plan::conditions::Standing;
+use provisioning_plan::decision::RemovedSteps;
+use provisioning_plan::graph::Graph;
+use provisioning_plan::observed::RunView;
+use provisioning_sdk::request::{ProviderRequest, RunnerRequest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::watches::Stores;
+
+/// What one run of a step does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// A provider's executor in a Job.
+    Provider {
+        /// What it is asked.
+        request: ProviderRequest,
+        /// Deadline, seconds.
+        timeout_seconds: i64,
+    },
+    /// The runner in a Job.
+    Runner {
+        /// What it is asked.
+        request: RunnerRequest,
+        /// ConfigMap with the bundle, where a script runs.
+        bundle: Option<String>,
+        /// Deadline, seconds.
+        timeout_seconds: i64,
+    },
+    /// One API write that makes or changes a child object.
+    Apply(Box<Child>),
+    /// One API write that deletes a child object.
+    Delete(Box<Child>),
+}
+
+/// A child object: one of our kinds, made by a workflow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// Kind.
+    pub kind: &'static str,
+    /// Name.
+    pub name: String,
+    /// Spec as JSON; empty where it is deleted.
+    pub spec: serde_json::Value,
+    /// Value of the reconcile annotation to set, where a retry asks the child to try again.
+    pub reconcile: Option<String>,
+}
+
+/// A pass's view of the workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceView {
+    /// Epoch that this leader raised.
+    pub epoch: i64,
+    /// `spec.suspend`.
+    pub suspended: bool,
+    /// `spec.parallelism`.
+    pub parallelism: usize,
+    /// Public SSH key, once it is made.
+    pub ssh_public_key: Option<String>,
+}
+
+/// What is known at the time of a view.
+#[derive(Debug)]
+pub struct Glance<'a> {
+    /// Caches.
+    pub stores: &'a Stores,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A kind that runs steps.
+pub trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + RunsSteps
+    + Clone
+    + Debug
+    + PartialEq
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// Kind name.
+    const KIND: &'static str;
+    /// What it looks at beyond its own steps.
+    type Facts: Debug + Send + Sync;
+
+    /// Its cache.
+    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>>;
+
+    /// Reads related objects from the caches, and makes what it needs beside Jobs.
+    fn observe(&self, ctx: &Context, workspace: Option<&WorkspaceView>) -> impl Future<Output = Result<Self::Facts, Error>> + Send;
+
+    /// (pure) Validates the spec and draws the graph from what is known.
+    ///
+    /// # Errors
+    /// How the object stands if no graph can be drawn.
+    fn graph(&self, facts: &Self::Facts, settled: &[StepStatus]) -> Result<Graph, Standing>;
+
+    /// (pure) What an open run of this step does.
+    ///
+    /// # Errors
+    /// Why it cannot be said (a reference has vanished since).
+    fn task(&self, facts: &Self::Facts, step: &StepStatus) -> Result<Task, String>;
+
+    /// (pure) How an open run stands that has no Job; `None` for steps that have one. With it, when to look again.
+    fn view(&self, _: &Glance<'_>, _: &StepStatus) -> Option<(RunView, Option<Timestamp>)> {
+        None
+    }
+
+    /// (pure) Fills the fields of status that follow from facts and steps.
+    fn publish(&mut self, facts: &Self::Facts);
+
+    /// (pure) How the object stands where the kind knows better than its steps.
+    fn standing(&self, _: &Self::Facts) -> Option<Standing> {
+        None
+    }
+
+    /// (pure) Most open steps of one object.
+    fn parallelism(&self) -> usize {
+        usize::MAX
+    }
+
+    /// (pure) Whether its steps take places of the workspace (Jobs do, waiting for children does not).
+    fn takes_slots() -> bool {
+        true
+    }
+
+    /// (pure) What happens to steps that are no longer wanted.
+    fn removed(&self) -> RemovedSteps;
+
+    /// (pure) What still refers to it, so that its finalizer cannot go yet.
+    fn held_by(&self, _: &Self::Facts) -> Option<String> {
+        None
+    }
+
+    /// What follows the end of steps in other objects; called after the end is durable.
+    fn after_end(&self, _: &Context, _: &Self::Facts, _: &[StepStatus]) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
+}
+
+/// The readable objects of a cache that lie in a namespace, in the order of their names.
+pub fn in_namespace<K>(store: &Store<DeserializeGuard<K>>, namespace: &str) -> Vec<Arc<DeserializeGuard<K>>>
+where
+    K: Kind,
+{
+    let mut found = store.state_filter(|guarded| guarded.meta().namespace.as_deref() == Some(namespace) && guarded.0.is_ok());
+    found.sort_by(|left, right| left.meta().name.cmp(&right.meta().name));
+    found
+}
+
+/// A readable object of a cache by name.
+pub fn by_name<K>(store: &Store<DeserializeGuard<K>>, namespace: &str, name: &str) -> Option<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let reference = kube::runtime::reflector::ObjectRef::<DeserializeGuard<K>>::new(name).within(namespace);
+    store.get(&reference).and_then(|guarded| guarded.0.as_ref().ok().cloned())
+}

@@ -1,0 +1,72 @@
+//! The last log lines of a failed run stay readable after its Job is gone: a ConfigMap per step.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use kube::api::{Api, LogParams, Patch, PatchParams};
+use provisioning_api::names::{
+    ANNOTATION_STEP_ID, LABEL_LOG_OF, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, LABEL_RUN,
+    MANAGER, MAX_LOG,
+};
+use provisioning_api::steps::StepStatus;
+use provisioning_plan::ids::step_label;
+use provisioning_sdk::result::tail;
+
+use super::act::run_name;
+use super::kind::Kind;
+use super::observe::EXECUTOR;
+use crate::context::Context;
+use crate::error::Error;
+
+/// Name of the ConfigMap that keeps the log of a step's last failed run.
+pub fn log_name(owner_uid: &str, step: &str) -> String {
+    format!("log-{}", step_label(&format!("{owner_uid}\n{step}")))
+}
+
+/// Keeps the logs of runs that have just failed.
+///
+/// # Errors
+/// Where the ConfigMap cannot be written. A log that cannot be read any more is no error.
+pub async fn keep<K: Kind>(ctx: &Context, object: &K, ended: &[StepStatus]) -> Result<(), Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
+    for step in ended.iter().filter(|step| step.class.is_some()) {
+        let limit = i64::try_from(MAX_LOG).unwrap_or(i64::MAX);
+        let parameters =
+            LogParams { container: Some(EXECUTOR.to_owned()), tail_lines: Some(500), limit_bytes: Some(limit), ..LogParams::default() };
+        match pods.logs(&run_name(object, step), &parameters).await {
+            Ok(text) if !text.is_empty() => store(ctx, object, step, &tail(&text, MAX_LOG)).await?,
+            Ok(_) => {}
+            Err(error) => tracing::info!(step = step.id, %error, "the log of a failed run cannot be read"),
+        }
+    }
+    Ok(())
+}
+
+async fn store<K: Kind>(ctx: &Context, object: &K, step: &StepStatus, text: &str) -> Result<(), Error> {
+    let uid = object.uid().unwrap_or_default();
+    let name = log_name(&uid, &step.id);
+    let labels = [
+        (LABEL_MANAGED_BY, MANAGER.to_owned()),
+        (LABEL_OWNER_UID, uid),
+        (LABEL_OWNER_KIND, K::KIND.to_owned()),
+        (LABEL_OWNER_NAME, object.name_any()),
+        (LABEL_LOG_OF, step_label(&step.id)),
+        (LABEL_RUN, step.run.to_string()),
+    ];
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+            annotations: Some([(ANNOTATION_STEP_ID.to_owned(), step.id.clone())].into()),
+            ..ObjectMeta::default()
+        },
+        data: Some([("log".to_owned(), text.to_owned())].into()),
+        ..ConfigMap::default()
+    };
+    let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
+    maps.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map))
+        .await
+        .map_err(|source| Error::request("patch", format!("ConfigMap {name}"), source))?;
+    Ok(())
+}

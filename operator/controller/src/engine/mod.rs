@@ -1,0 +1,59 @@
+//! The engine: the six stages that every kind that runs steps goes through.
+//!
+//! `observe` (client) reads; `decide` (pure) chooses; `persist` (client) writes the intent with the resourceVersion
+//! that was read; `act` (client) creates executors; `report` (client) always runs. A kind brings its graph
+//! ([`kind::Kind`]).
+
+pub mod act;
+pub mod decide;
+pub mod epoch;
+pub mod finalize;
+pub mod give_up;
+pub mod guard;
+pub mod jobs;
+pub mod kind;
+pub mod logs;
+pub mod observe;
+pub mod persist;
+pub mod report;
+pub mod runs;
+pub mod slots;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+
+use crate::context::Context;
+use crate::error::Error;
+use kind::Kind;
+
+/// One pass over one object.
+///
+/// # Errors
+/// The first error that stopped it; status tells people what is going on in any case.
+pub async fn reconcile<K: Kind>(guarded: Arc<DeserializeGuard<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.metrics.reconciles.with_label_values(&[K::KIND]).inc();
+    let Some(object) = guard::readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) }; // (client)
+    let Some(object) = persist::finalizer(&ctx, object).await? else { return Ok(Action::await_change()) }; // (client)
+    let seen = observe::observe(&ctx, object).await?; // (client)
+    let slots = slots::reserve(&ctx, &seen).await;
+    let planned = decide::decide(&seen, slots.available()); // (pure)
+    let stored = persist::persist(&ctx, &seen, planned, slots).await?; // (client)
+    let acted = act::act(&ctx, &seen, &stored).await; // (client)
+    report::report(&ctx, &seen, &stored, acted).await // (client)
+}
+
+/// What follows a failed pass.
+#[allow(clippy::needless_pass_by_value)] // the signature that kube-runtime asks for
+pub fn error_policy<K>(_: Arc<DeserializeGuard<K>>, error: &Error, ctx: Arc<Context>) -> Action {
+    ctx.metrics.errors.with_label_values(&[error.category().label()]).inc();
+    tracing::warn!(error = error.chain(), category = error.category().label(), "pass failed");
+    Action::requeue(error.retry_after())
+}
+
+/// Wake-up in whole milliseconds, never sooner than 50 ms.
+pub(crate) fn requeue_in(millis: i64) -> Action {
+    Action::requeue(Duration::from_millis(u64::try_from(millis).unwrap_or(0).max(50)))
+}

@@ -1,0 +1,112 @@
+//! What can go wrong in a pass. A failed pass is repeated; nothing here ends a step.
+
+use std::time::Duration;
+
+/// An error of a pass: verb and object.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request to the API server failed.
+    #[error("failed to {verb} {object}")]
+    Request {
+        /// For example `create`.
+        verb: &'static str,
+        /// For example `Job first/prov-…`.
+        object: String,
+        /// The client's error.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The object changed since it was read: everything stops, and the change triggers the next pass.
+    #[error("{object} changed since it was read")]
+    Conflict {
+        /// Which object.
+        object: String,
+    },
+    /// Our own object cannot be written as JSON.
+    #[error("failed to encode {object}")]
+    Encode {
+        /// Which object.
+        object: String,
+        /// serde's error.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An SSH key pair could not be made.
+    #[error("failed to generate the SSH key of workspace {workspace}: {reason}")]
+    GenerateKey {
+        /// Namespace.
+        workspace: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What follows an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// Somebody else wrote first; the watch brings the news.
+    Conflict,
+    /// The API server is busy or away.
+    Transient,
+    /// The API server will say the same again until something changes.
+    Permanent,
+}
+
+impl Error {
+    /// Wraps a client error; a 409 on a write with a resourceVersion is a [`Error::Conflict`].
+    pub fn request(verb: &'static str, object: impl Into<String>, source: kube::Error) -> Self {
+        let object = object.into();
+        match source {
+            kube::Error::Api(status) if status.code == 409 && matches!(verb, "update" | "patch") => {
+                Error::Conflict { object }
+            }
+            source => Error::Request { verb, object, source: Box::new(source) },
+        }
+    }
+
+    /// Class of the error; also the metric's label.
+    pub fn category(&self) -> Category {
+        match self {
+            Error::Conflict { .. } => Category::Conflict,
+            Error::Request { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
+                    Category::Permanent
+                }
+                _ => Category::Transient,
+            },
+            Error::Encode { .. } | Error::GenerateKey { .. } => Category::Permanent,
+        }
+    }
+
+    /// When the pass is repeated if no watch event comes first.
+    pub fn retry_after(&self) -> Duration {
+        match self.category() {
+            Category::Conflict => Duration::from_millis(250),
+            Category::Transient => Duration::from_secs(2),
+            Category::Permanent => Duration::from_secs(15),
+        }
+    }
+
+    /// The whole chain in one line, for logs.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl Category {
+    /// Value of the metric label `category`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Category::Conflict => "conflict",
+            Category::Transient => "transient",
+            Category::Permanent => "permanent",
+        }
+    }
+}

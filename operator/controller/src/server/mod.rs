@@ -1,0 +1,134 @@
+//! Server: create → observe → reach.
+
+mod graph;
+mod publish;
+
+use std::future::Future;
+
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use provisioning_api::conditions::reasons;
+use provisioning_api::shared::RunsSteps;
+use provisioning_api::steps::{Direction, StepAction, StepStatus};
+use provisioning_api::{ProviderConfig, Server};
+use provisioning_plan::conditions::Standing;
+use provisioning_plan::decision::RemovedSteps;
+use provisioning_plan::graph::Graph;
+use provisioning_sdk::request::{ProviderRequest, RunnerRequest, Target};
+
+use crate::context::Context;
+use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
+use crate::engine::observe::reconcile_request;
+use crate::error::Error;
+use crate::watches::Stores;
+
+/// Creating or deleting a machine may take this long, seconds.
+const PROVIDER_TIMEOUT: i64 = 300;
+/// Opening a first session may take this long, seconds.
+const REACH_TIMEOUT: i64 = 120;
+
+/// What a Server looks at.
+#[derive(Debug)]
+pub struct Facts {
+    /// Its ProviderConfig, if there is one.
+    pub provider: Option<ProviderConfig>,
+    /// Names of all ProviderConfigs, for "did you mean".
+    pub providers: Vec<String>,
+    /// Public key that the machine shall trust.
+    pub user_key: Option<String>,
+    /// Taskservs that have an open step on it.
+    pub busy_with: Vec<String>,
+    /// Value of the reconcile annotation: a new one is a new look at the machine.
+    pub asked: Option<String>,
+    /// Value of the annotation that was acted on before.
+    pub handled: Option<String>,
+}
+
+impl Kind for Server {
+    const KIND: &'static str = "Server";
+    type Facts = Facts;
+
+    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>> {
+        &stores.servers
+    }
+
+    fn observe(&self, ctx: &Context, workspace: Option<&WorkspaceView>) -> impl Future<Output = Result<Facts, Error>> + Send {
+        let namespace = self.namespace().unwrap_or_default();
+        let stores = &ctx.stores;
+        let facts = Facts {
+            provider: by_name(&stores.provider_configs, &namespace, &self.spec.provider_config_ref.name),
+            providers: in_namespace(&stores.provider_configs, &namespace).iter().map(|other| other.name_any()).collect(),
+            user_key: workspace.and_then(|workspace| workspace.ssh_public_key.clone()),
+            busy_with: busy_with(stores, &namespace, &self.name_any()),
+            asked: reconcile_request(self),
+            handled: self.run_status().and_then(|status| status.last_handled_reconcile_at.clone()),
+        };
+        std::future::ready(Ok(facts))
+    }
+
+    fn graph(&self, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
+        graph::draw(self, facts, settled)
+    }
+
+    fn task(&self, _: &Facts, step: &StepStatus) -> Result<Task, String> {
+        let creation = self.status.as_ref().and_then(|status| status.creation.clone());
+        let creation = creation.ok_or("the parameters of the machine are not frozen yet")?;
+        let incarnation = graph::incarnation(self);
+        let request = match (step.action, step.open_direction()) {
+            (StepAction::Create, Some(Direction::Undo)) => ProviderRequest::Delete { incarnation, creation },
+            (StepAction::Create, _) => ProviderRequest::Create { hostname: self.name_any(), incarnation, creation },
+            (StepAction::Observe, _) => ProviderRequest::Observe { incarnation, creation },
+            (StepAction::Reach, _) => {
+                let target = target(self).ok_or("the machine has no address or host key yet")?;
+                let request = RunnerRequest::Reach { target };
+                return Ok(Task::Runner { request, bundle: None, timeout_seconds: REACH_TIMEOUT });
+            }
+            (StepAction::Describe | StepAction::Install | StepAction::Check | StepAction::Apply, _) => {
+                return Err(format!("a Server has no step that does {:?}", step.action));
+            }
+        };
+        Ok(Task::Provider { request, timeout_seconds: PROVIDER_TIMEOUT })
+    }
+
+    fn publish(&mut self, facts: &Facts) {
+        publish::fill(self, facts);
+    }
+
+    fn standing(&self, _: &Facts) -> Option<Standing> {
+        let steps = &self.run_status()?.steps;
+        graph::is_gone(steps).then(|| {
+            let id = self.status.as_ref().and_then(|status| status.provider_id.clone()).unwrap_or_default();
+            let text = format!(
+                "the provider no longer has {id}: its disk is lost. Delete this Server and create it again; nothing is \
+                 created in its place by itself"
+            );
+            Standing::stalled(reasons::SERVER_GONE, text)
+        })
+    }
+
+    fn removed(&self) -> RemovedSteps {
+        RemovedSteps::Forget
+    }
+}
+
+/// How a Server is reached over SSH, once that is known.
+pub fn target(server: &Server) -> Option<Target> {
+    let status = server.status.as_ref()?;
+    Some(Target {
+        server: server.name_any(),
+        address: status.addresses.first()?.address.clone(),
+        port: 22,
+        user: "root".to_owned(),
+        host_key: status.host_key.clone()?,
+    })
+}
+
+fn busy_with(stores: &Stores, namespace: &str, server: &str) -> Vec<String> {
+    let taskservs = in_namespace(&stores.taskservs, namespace);
+    let busy = taskservs.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|taskserv| {
+        let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        steps.iter().any(|step| step.is_open() && crate::taskserv::server_of(&step.id) == Some(server))
+    });
+    busy.map(|taskserv| format!("Taskserv {}", taskserv.name_any())).collect()
+}

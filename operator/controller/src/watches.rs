@@ -1,0 +1,333 @@
+//! One watch per kind. Each change goes into the cache first and then wakes every object that it concerns, so that a
+//! pass never runs on an older cache than the news that started it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use provisioning_api::names::{
+    LABEL_EXTENSION, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, MANAGER, WORKSPACE_NAME,
+};
+use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use serde::de::DeserializeOwned;
+
+/// A kind behind its guard.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// The caches.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// Workspaces.
+    pub workspaces: Store<Guarded<Workspace>>,
+    /// ProviderConfigs.
+    pub provider_configs: Store<Guarded<ProviderConfig>>,
+    /// Servers.
+    pub servers: Store<Guarded<Server>>,
+    /// Taskservs.
+    pub taskservs: Store<Guarded<Taskserv>>,
+    /// BatchWorkflows.
+    pub workflows: Store<Guarded<BatchWorkflow>>,
+    /// Pods of our Jobs.
+    pub pods: Store<Pod>,
+    /// Our Jobs.
+    pub jobs: Store<Job>,
+    /// Extension bundles in the operator's namespace.
+    pub bundles: Store<ConfigMap>,
+}
+
+impl Stores {
+    /// A readable BatchWorkflow by uid.
+    pub fn workflow_by_uid(&self, uid: &str) -> Option<BatchWorkflow> {
+        let found = self.workflows.find(|guarded| guarded.meta().uid.as_deref() == Some(uid))?;
+        found.0.as_ref().ok().cloned()
+    }
+
+    /// Waits until every cache is filled.
+    pub async fn ready(&self) -> bool {
+        let results = tokio::join!(
+            self.workspaces.wait_until_ready(),
+            self.provider_configs.wait_until_ready(),
+            self.servers.wait_until_ready(),
+            self.taskservs.wait_until_ready(),
+            self.workflows.wait_until_ready(),
+            self.pods.wait_until_ready(),
+            self.jobs.wait_until_ready(),
+            self.bundles.wait_until_ready(),
+        );
+        let (a, b, c, d, e, f, g, h) = results;
+        [a, b, c, d, e, f, g, h].iter().all(Result::is_ok)
+    }
+}
+
+/// What wakes the passes of one kind.
+pub type Queue<K> = UnboundedReceiver<ObjectRef<Guarded<K>>>;
+
+/// The receiving ends.
+pub struct Queues {
+    /// For Workspaces.
+    pub workspaces: Queue<Workspace>,
+    /// For ProviderConfigs.
+    pub provider_configs: Queue<ProviderConfig>,
+    /// For Servers.
+    pub servers: Queue<Server>,
+    /// For Taskservs.
+    pub taskservs: Queue<Taskserv>,
+    /// For BatchWorkflows.
+    pub workflows: Queue<BatchWorkflow>,
+}
+
+/// The sending ends. A queue is unbounded, but holds names only, and the scheduler behind it merges equal ones.
+#[derive(Clone)]
+struct Wakers {
+    workspaces: UnboundedSender<ObjectRef<Guarded<Workspace>>>,
+    provider_configs: UnboundedSender<ObjectRef<Guarded<ProviderConfig>>>,
+    servers: UnboundedSender<ObjectRef<Guarded<Server>>>,
+    taskservs: UnboundedSender<ObjectRef<Guarded<Taskserv>>>,
+    workflows: UnboundedSender<ObjectRef<Guarded<BatchWorkflow>>>,
+}
+
+fn wake<K: Resource<DynamicType = ()>>(sender: &UnboundedSender<ObjectRef<Guarded<K>>>, namespace: &str, name: &str) {
+    // Fails only when the operator is going down.
+    let _ = sender.unbounded_send(ObjectRef::new(name).within(namespace));
+}
+
+/// Starts all watches. The returned tasks run until the runtime ends.
+pub fn start(client: &Client, namespace: &str) -> (Stores, Queues, Vec<tokio::task::JoinHandle<()>>) {
+    let (stores, writers) = caches();
+    let (wakers, queues) = channels();
+    let managed = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGER}"));
+    let extensions = watcher::Config::default().labels(LABEL_EXTENSION);
+    let all = watcher::Config::default;
+    let c = || client.clone();
+    let fan = |stores: &Stores, wakers: &Wakers| Fan { stores: stores.clone(), wakers: wakers.clone() };
+    let f = || fan(&stores, &wakers);
+    let tasks = vec![
+        tokio::spawn(watch(Api::all(c()), all(), writers.workspaces, f(), Fan::workspace)),
+        tokio::spawn(watch(Api::all(c()), all(), writers.provider_configs, f(), Fan::provider_config)),
+        tokio::spawn(watch(Api::all(c()), all(), writers.servers, f(), Fan::server)),
+        tokio::spawn(watch(Api::all(c()), all(), writers.taskservs, f(), Fan::taskserv)),
+        tokio::spawn(watch(Api::all(c()), all(), writers.workflows, f(), Fan::workflow)),
+        tokio::spawn(watch(Api::all(c()), managed.clone(), writers.pods, f(), |fan, pod: &Pod| fan.made_for(pod.labels(), pod.namespace()))),
+        tokio::spawn(watch(Api::all(c()), managed, writers.jobs, f(), |fan, job: &Job| fan.made_for(job.labels(), job.namespace()))),
+        tokio::spawn(watch(Api::namespaced(c(), namespace), extensions, writers.bundles, f(), |fan, _: &ConfigMap| fan.extension())),
+    ];
+    (stores, queues, tasks)
+}
+
+struct Writers {
+    workspaces: Writer<Guarded<Workspace>>,
+    provider_configs: Writer<Guarded<ProviderConfig>>,
+    servers: Writer<Guarded<Server>>,
+    taskservs: Writer<Guarded<Taskserv>>,
+    workflows: Writer<Guarded<BatchWorkflow>>,
+    pods: Writer<Pod>,
+    jobs: Writer<Job>,
+    bundles: Writer<ConfigMap>,
+}
+
+fn caches() -> (Stores, Writers) {
+    let writers = Writers {
+        workspaces: Writer::default(),
+        provider_configs: Writer::default(),
+        servers: Writer::default(),
+        taskservs: Writer::default(),
+        workflows: Writer::default(),
+        pods: Writer::default(),
+        jobs: Writer::default(),
+        bundles: Writer::default(),
+    };
+    let stores = Stores {
+        workspaces: writers.workspaces.as_reader(),
+        provider_configs: writers.provider_configs.as_reader(),
+        servers: writers.servers.as_reader(),
+        taskservs: writers.taskservs.as_reader(),
+        workflows: writers.workflows.as_reader(),
+        pods: writers.pods.as_reader(),
+        jobs: writers.jobs.as_reader(),
+        bundles: writers.bundles.as_reader(),
+    };
+    (stores, writers)
+}
+
+fn channels() -> (Wakers, Queues) {
+    let (workspaces, workspace_queue) = unbounded();
+    let (provider_configs, provider_config_queue) = unbounded();
+    let (servers, server_queue) = unbounded();
+    let (taskservs, taskserv_queue) = unbounded();
+    let (workflows, workflow_queue) = unbounded();
+    let wakers = Wakers { workspaces, provider_configs, servers, taskservs, workflows };
+    let queues = Queues {
+        workspaces: workspace_queue,
+        provider_configs: provider_config_queue,
+        servers: server_queue,
+        taskservs: taskserv_queue,
+        workflows: workflow_queue,
+    };
+    (wakers, queues)
+}
+
+/// Feeds one cache; after each change, wakes whom it concerns.
+async fn watch<K>(api: Api<K>, config: watcher::Config, mut writer: Writer<K>, fan: Fan, concerns: impl Fn(&Fan, &K) + Send)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut initial: Vec<K> = Vec::new();
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted; it goes on");
+                continue;
+            }
+        };
+        writer.apply_watcher_event(&event);
+        match event {
+            watcher::Event::Apply(object) | watcher::Event::Delete(object) => concerns(&fan, &object),
+            watcher::Event::Init => initial.clear(),
+            watcher::Event::InitApply(object) => initial.push(object),
+            // Only now the cache shows the new list.
+            watcher::Event::InitDone => initial.drain(..).for_each(|object| concerns(&fan, &object)),
+        }
+    }
+}
+
+/// Knows which objects a change concerns.
+#[derive(Clone)]
+struct Fan {
+    stores: Stores,
+    wakers: Wakers,
+}
+
+impl Fan {
+    fn workspace(&self, guarded: &Guarded<Workspace>) {
+        let namespace = guarded.namespace().unwrap_or_default();
+        wake(&self.wakers.workspaces, &namespace, &guarded.name_any());
+        wake_all(&self.stores.provider_configs, &self.wakers.provider_configs, &namespace);
+        wake_all(&self.stores.servers, &self.wakers.servers, &namespace);
+        wake_all(&self.stores.taskservs, &self.wakers.taskservs, &namespace);
+        wake_all(&self.stores.workflows, &self.wakers.workflows, &namespace);
+    }
+
+    fn provider_config(&self, guarded: &Guarded<ProviderConfig>) {
+        let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+        wake(&self.wakers.provider_configs, &namespace, &name);
+        wake(&self.wakers.workspaces, &namespace, WORKSPACE_NAME);
+        for server in self.stores.servers.state() {
+            if let Ok(server) = &server.0
+                && server.namespace().as_deref() == Some(namespace.as_str())
+                && server.spec.provider_config_ref.name == name
+            {
+                wake(&self.wakers.servers, &namespace, &server.name_any());
+            }
+        }
+    }
+
+    fn server(&self, guarded: &Guarded<Server>) {
+        let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+        wake(&self.wakers.servers, &namespace, &name);
+        wake(&self.wakers.workspaces, &namespace, WORKSPACE_NAME);
+        self.owner(guarded.labels(), &namespace);
+        if let Ok(server) = &guarded.0 {
+            wake(&self.wakers.provider_configs, &namespace, &server.spec.provider_config_ref.name);
+        }
+        for taskserv in self.stores.taskservs.state() {
+            if let Ok(taskserv) = &taskserv.0
+                && taskserv.namespace().as_deref() == Some(namespace.as_str())
+                && taskserv.spec.servers.contains(&name)
+            {
+                wake(&self.wakers.taskservs, &namespace, &taskserv.name_any());
+            }
+        }
+    }
+
+    fn taskserv(&self, guarded: &Guarded<Taskserv>) {
+        let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+        wake(&self.wakers.taskservs, &namespace, &name);
+        wake(&self.wakers.workspaces, &namespace, WORKSPACE_NAME);
+        self.owner(guarded.labels(), &namespace);
+        if let Ok(taskserv) = &guarded.0 {
+            for server in &taskserv.spec.servers {
+                wake(&self.wakers.servers, &namespace, server);
+            }
+        }
+    }
+
+    fn workflow(&self, guarded: &Guarded<BatchWorkflow>) {
+        let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+        wake(&self.wakers.workflows, &namespace, &name);
+        wake(&self.wakers.workspaces, &namespace, WORKSPACE_NAME);
+        let uid = guarded.uid().unwrap_or_default();
+        wake_children(&self.stores.servers, &self.wakers.servers, &namespace, &uid);
+        wake_children(&self.stores.taskservs, &self.wakers.taskservs, &namespace, &uid);
+    }
+
+    fn extension(&self) {
+        for taskserv in self.stores.taskservs.state() {
+            wake(&self.wakers.taskservs, &taskserv.namespace().unwrap_or_default(), &taskserv.name_any());
+        }
+    }
+
+    /// A Job or Pod concerns the object whose step it runs.
+    fn made_for(&self, labels: &BTreeMap<String, String>, namespace: Option<String>) {
+        let (Some(kind), Some(name)) = (labels.get(LABEL_OWNER_KIND), labels.get(LABEL_OWNER_NAME)) else { return };
+        let namespace = namespace.unwrap_or_default();
+        match kind.as_str() {
+            "ProviderConfig" => wake(&self.wakers.provider_configs, &namespace, name),
+            "Server" => wake(&self.wakers.servers, &namespace, name),
+            "Taskserv" => wake(&self.wakers.taskservs, &namespace, name),
+            _ => {}
+        }
+    }
+
+    /// A child concerns the workflow that made it.
+    fn owner(&self, labels: &BTreeMap<String, String>, namespace: &str) {
+        if let (Some(uid), Some(name)) = (labels.get(LABEL_OWNER_UID), labels.get(LABEL_OWNER_NAME))
+            && !uid.is_empty()
+        {
+            wake(&self.wakers.workflows, namespace, name);
+        }
+    }
+}
+
+fn wake_all<K>(store: &Store<Guarded<K>>, sender: &UnboundedSender<ObjectRef<Guarded<K>>>, namespace: &str)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    for object in store.state() {
+        if object.namespace().as_deref() == Some(namespace) {
+            wake(sender, namespace, &object.name_any());
+        }
+    }
+}
+
+fn wake_children<K>(store: &Store<Guarded<K>>, sender: &UnboundedSender<ObjectRef<Guarded<K>>>, namespace: &str, uid: &str)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    for object in store.state() {
+        if object.labels().get(LABEL_OWNER_UID).map(String::as_str) == Some(uid) {
+            wake(sender, namespace, &object.name_any());
+        }
+    }
+}
+
+/// A queue as the stream that kube-runtime's applier reads.
+pub fn requests<K>(queue: Queue<K>) -> impl Stream<Item = Result<ObjectRef<Guarded<K>>, watcher::Error>> + Send
+where
+    K: Resource<DynamicType = ()> + Send + 'static,
+{
+    queue.map(Ok).into_stream()
+}
+
+/// Keeps the type of shared objects readable in signatures.
+pub type Shared<K> = Arc<Guarded<K>>;

@@ -1,0 +1,475 @@
+//! The only place where anything is chosen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use provisioning_api::shared::RetryPolicy;
+use provisioning_api::steps::{
+    DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus,
+};
+
+use crate::graph::{Gate, Graph, Step};
+use crate::observed::{Observed, RunView};
+use crate::retry::{AfterFailure, after_failure};
+use crate::undo;
+
+/// What bounds a pass.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Whether the object is wanted or on its way out.
+    pub mode: Mode,
+    /// Who suspended the object, if somebody did; nothing forward is started then.
+    pub suspended_by: Option<String>,
+    /// Most steps of this object that may be open.
+    pub parallelism: usize,
+    /// How many more steps may be opened in the whole workspace.
+    pub available: usize,
+    /// `Workspace.status.epoch` of this leader.
+    pub epoch: i64,
+    /// The reconcile annotation has changed: what failed gets its attempts back.
+    pub retry_requested: bool,
+    /// What happens to steps that are no longer in the graph.
+    pub removed: RemovedSteps,
+}
+
+/// Whether the object is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is wanted.
+    Forward,
+    /// It is being deleted.
+    Delete,
+}
+
+/// What happens to steps that are no longer wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovedSteps {
+    /// They are undone, then forgotten.
+    Undo,
+    /// They are forgotten; what they made stays.
+    Forget,
+}
+
+/// What a pass comes to. Everything is a value; nothing has been done yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The plan with its checkpoints, to be persisted before anything is done.
+    pub steps: Vec<StepStatus>,
+    /// New intents among them: their executors are created once the intents are durable.
+    pub start: Vec<String>,
+    /// Open runs of this process whose executor is missing: the create is repeated.
+    pub resume: Vec<String>,
+    /// Open runs that must be given up (protocols §2).
+    pub give_up: Vec<String>,
+    /// When to look again if nothing happens before.
+    pub wake_at: Option<Timestamp>,
+    /// What to tell people.
+    pub verdict: Verdict,
+    /// Why, in the order of deciding; for logs and golden tests.
+    pub notes: Vec<String>,
+}
+
+/// How the object stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every step succeeded.
+    Ready,
+    /// Steps are open or about to be.
+    Running(String),
+    /// A step failed and will be tried again.
+    Retrying(String),
+    /// Something outside is not there yet.
+    Waiting(String),
+    /// Nothing forward is started.
+    Suspended(String),
+    /// A step failed for good.
+    Failed(String),
+    /// The object is being deleted.
+    Deleting(String),
+    /// Deletion needs a person.
+    DeletionBlocked(String),
+    /// Nothing is left to undo.
+    Deleted,
+}
+
+/// State of one pass.
+pub(crate) struct Pass<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) observed: &'a Observed,
+    pub(crate) policy: &'a Policy,
+    pub(crate) now: Timestamp,
+    pub(crate) entries: Vec<StepStatus>,
+    pub(crate) start: Vec<String>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) wake_at: Option<Timestamp>,
+    waiting: BTreeMap<String, String>,
+}
+
+/// Decides. `steps` are the settled checkpoints ([`crate::settle::settle`]), `graph` was built from them.
+///
+/// Same arguments, same decision.
+pub fn decide(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: &Policy, now: Timestamp) -> Decision {
+    let mut pass = Pass {
+        graph,
+        observed,
+        policy,
+        now,
+        entries: Vec::new(),
+        start: Vec::new(),
+        notes: Vec::new(),
+        wake_at: None,
+        waiting: BTreeMap::new(),
+    };
+    pass.merge(steps);
+    match policy.mode {
+        Mode::Forward => {
+            pass.replan();
+            pass.revive();
+            pass.follow_dependencies();
+            pass.start_forward();
+            undo::removed(&mut pass);
+        }
+        Mode::Delete => undo::everything(&mut pass),
+    }
+    pass.finish()
+}
+
+impl Pass<'_> {
+    /// One entry per step of the graph, in its order; then what is no longer in the graph.
+    fn merge(&mut self, steps: &[StepStatus]) {
+        let known: BTreeMap<&str, &StepStatus> = steps.iter().map(|step| (step.id.as_str(), step)).collect();
+        for step in self.graph.steps() {
+            let mut entry = known.get(step.id.as_str()).map_or_else(|| planned(step), |entry| (*entry).clone());
+            describe(&mut entry, step);
+            self.entries.push(entry);
+        }
+        let removed = steps.iter().filter(|step| self.graph.get(&step.id).is_none());
+        self.entries.extend(removed.cloned());
+    }
+
+    /// A changed input plans the step again, with all that depends on it.
+    fn replan(&mut self) {
+        let mut changed: BTreeSet<String> = BTreeSet::new();
+        for position in 0..self.entries.len() {
+            let Some(step) = self.graph.get(&self.entries[position].id) else { continue };
+            let entry = &mut self.entries[position];
+            if entry.is_open() {
+                continue;
+            }
+            let hash = match (&step.gate, &step.input_hash) {
+                (Gate::Open, Some(hash)) => hash.as_str(),
+                // Inputs are not known just now: what was done stays done.
+                _ => entry.input_hash.as_str(),
+            };
+            let new_input = entry.input_hash != hash;
+            let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
+            let was_tried = entry.run > 0 && entry.phase != StepPhase::Pending;
+            if new_input {
+                entry.input_hash = hash.to_owned();
+            }
+            if new_input || (cause.is_some() && was_tried) {
+                if was_tried {
+                    let why = cause.map_or("its input changed".to_owned(), |other| format!("'{}' runs again", other.step));
+                    self.notes.push(format!("plan {} again: {why}", entry.id));
+                    changed.insert(entry.id.clone());
+                }
+                reset(entry);
+            }
+        }
+    }
+
+    /// Failed entries that may be tried again become Pending with a time.
+    fn revive(&mut self) {
+        for entry in &mut self.entries {
+            let Some(step) = self.graph.get(&entry.id) else { continue };
+            let failed = matches!(entry.phase, StepPhase::Failed | StepPhase::UndoFailed | StepPhase::Undone);
+            let waits = entry.phase == StepPhase::Pending && (entry.attempt > 0 || entry.losses > 0);
+            if self.policy.retry_requested && (failed || waits) {
+                self.notes.push(format!("plan {} again: asked for by annotation", entry.id));
+                reset(entry);
+            } else if matches!(entry.phase, StepPhase::Undone | StepPhase::UndoFailed) {
+                // It was removed once and is wanted again.
+                reset(entry);
+            } else if let (StepPhase::Failed, Some(class)) = (entry.phase, entry.class) {
+                match after_failure(entry, class, &step.retry) {
+                    AfterFailure::GiveUp => {}
+                    AfterFailure::RetryAt(at) => {
+                        entry.phase = StepPhase::Pending;
+                        entry.retry_at = Some(Time(at));
+                        self.notes.push(format!("retry {} ({class:?}, attempt {})", entry.id, entry.attempt));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Omits what can no longer be, brings back what can.
+    fn follow_dependencies(&mut self) {
+        for position in 0..self.entries.len() {
+            let Some(step) = self.graph.get(&self.entries[position].id) else { continue };
+            if !matches!(self.entries[position].phase, StepPhase::Pending | StepPhase::Omitted) {
+                continue;
+            }
+            let obstacle = match &step.gate {
+                Gate::Gone(what) => Some(what.clone()),
+                Gate::Open | Gate::Waiting(_) => self.failed_dependency(step),
+            };
+            let entry = &mut self.entries[position];
+            match (obstacle, entry.phase) {
+                (Some(why), StepPhase::Pending) => {
+                    self.notes.push(format!("omit {}: {why}", entry.id));
+                    entry.phase = StepPhase::Omitted;
+                    "Omitted".clone_into(&mut entry.reason);
+                    entry.message = why;
+                    entry.retry_at = None;
+                }
+                (None, StepPhase::Omitted) => reset(entry),
+                (Some(_) | None, _) => {}
+            }
+        }
+    }
+
+    fn failed_dependency(&self, step: &Step) -> Option<String> {
+        step.depends_on.iter().filter(|dependency| dependency.type_ == DependencyType::Hard).find_map(|dependency| {
+            let phase = self.phase(dependency.step.as_str())?;
+            let failed = matches!(
+                phase,
+                StepPhase::Failed
+                    | StepPhase::Cancelled
+                    | StepPhase::Omitted
+                    | StepPhase::Undoing
+                    | StepPhase::Undone
+                    | StepPhase::UndoFailed
+            );
+            failed.then(|| format!("step '{}' it depends on is {phase:?}", dependency.step))
+        })
+    }
+
+    /// Opens what can be opened, in the order of the graph.
+    fn start_forward(&mut self) {
+        for position in 0..self.entries.len() {
+            let entry = &self.entries[position];
+            let Some(step) = self.graph.get(&entry.id) else { continue };
+            if entry.phase != StepPhase::Pending || !self.dependencies_have_ended(step) {
+                continue;
+            }
+            if self.policy.suspended_by.is_some() {
+                continue;
+            }
+            if let Gate::Waiting(what) = &step.gate {
+                self.waiting.insert(entry.id.clone(), what.clone());
+                continue;
+            }
+            if self.is_later(position) || !self.has_slot() {
+                continue;
+            }
+            let id = self.entries[position].id.clone();
+            open(&mut self.entries[position], Direction::Forward, self.policy.epoch, self.now);
+            self.notes.push(format!("start {id} run {}", self.entries[position].run));
+            self.start.push(id);
+        }
+    }
+
+    fn dependencies_have_ended(&self, step: &Step) -> bool {
+        step.depends_on.iter().all(|dependency| {
+            let phase = self.phase(dependency.step.as_str());
+            match dependency.type_ {
+                DependencyType::Hard => matches!(phase, Some(StepPhase::Succeeded | StepPhase::Skipped)),
+                DependencyType::Soft => phase.is_none_or(StepPhase::is_terminal),
+            }
+        })
+    }
+
+    /// Whether its time has not come; remembers the time.
+    pub(crate) fn is_later(&mut self, position: usize) -> bool {
+        let Some(at) = self.entries[position].retry_at.as_ref().map(|time| time.0) else { return false };
+        if at <= self.now {
+            return false;
+        }
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        true
+    }
+
+    /// Whether one more step may be opened.
+    pub(crate) fn has_slot(&self) -> bool {
+        let open = self.entries.iter().filter(|entry| entry.is_open()).count();
+        open < self.policy.parallelism && self.start.len() < self.policy.available
+    }
+
+    pub(crate) fn phase(&self, id: &str) -> Option<StepPhase> {
+        self.entries.iter().find(|entry| entry.id == id).map(|entry| entry.phase)
+    }
+
+    fn finish(self) -> Decision {
+        let mut resume = Vec::new();
+        let mut give_up = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.is_open() && !self.start.contains(&entry.id)) {
+            let stale = entry.epoch < self.policy.epoch;
+            match self.observed.get(&entry.id) {
+                Some(RunView::Missing { ours: true }) if !stale => resume.push(entry.id.clone()),
+                Some(RunView::Alive | RunView::Ended(_)) if !stale => {}
+                Some(RunView::Alive | RunView::Ended(_) | RunView::Missing { .. } | RunView::Silent) | None => {
+                    give_up.push(entry.id.clone());
+                }
+            }
+        }
+        let verdict = self.verdict();
+        Decision {
+            steps: self.entries,
+            start: self.start,
+            resume,
+            give_up,
+            wake_at: self.wake_at,
+            verdict,
+            notes: self.notes,
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.policy.mode {
+            Mode::Delete => undo::verdict(&self.entries),
+            Mode::Forward => self.forward_verdict(),
+        }
+    }
+
+    fn forward_verdict(&self) -> Verdict {
+        let in_phase = |phase: StepPhase| self.entries.iter().find(move |entry| entry.phase == phase);
+        let open: Vec<&str> =
+            self.entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.id.as_str()).collect();
+        let failure = in_phase(StepPhase::Failed).or_else(|| in_phase(StepPhase::UndoFailed));
+        let retrying = self.entries.iter().find(|entry| !entry.is_open() && entry.retry_at.is_some());
+        let pending = in_phase(StepPhase::Pending).is_some() || in_phase(StepPhase::Undoing).is_some();
+        if !open.is_empty() {
+            let also = failure.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
+            return Verdict::Running(format!("running {}{also}", open.join(", ")));
+        }
+        if let (true, Some(who)) = (pending, &self.policy.suspended_by) {
+            return Verdict::Suspended(format!("{who} is suspended: set spec.suspend to false to go on"));
+        }
+        if let Some(entry) = retrying {
+            return Verdict::Retrying(failure_text(entry));
+        }
+        if let Some(what) = self.waiting.values().next() {
+            return Verdict::Waiting(what.clone());
+        }
+        if pending {
+            return Verdict::Running("waits for a free place: the workspace's parallelism is used up".to_owned());
+        }
+        if let Some(entry) = failure {
+            return Verdict::Failed(failure_text(entry));
+        }
+        if let Some(entry) = in_phase(StepPhase::Omitted) {
+            return Verdict::Failed(format!("step '{}' was omitted: {}", entry.id, entry.message));
+        }
+        Verdict::Ready
+    }
+}
+
+/// The cause in one sentence: step, class, last words.
+pub(crate) fn failure_text(entry: &StepStatus) -> String {
+    let class = entry.class.map_or_else(String::new, |class| format!(" ({class:?})"));
+    let words = if entry.message.is_empty() { &entry.reason } else { &entry.message };
+    format!("step '{}' failed{class}: {words}", entry.id)
+}
+
+fn planned(step: &Step) -> StepStatus {
+    StepStatus {
+        id: step.id.to_string(),
+        action: step.action,
+        why: String::new(),
+        depends_on: Vec::new(),
+        undo: step.undo,
+        phase: StepPhase::Pending,
+        run: 0,
+        attempt: 0,
+        losses: 0,
+        input_hash: step.input_hash.as_ref().map_or_else(String::new, |hash| hash.as_str().to_owned()),
+        epoch: 0,
+        started_at: None,
+        finished_at: None,
+        retry_at: None,
+        external_id: None,
+        outputs: BTreeMap::new(),
+        effect: StepEffect::None,
+        class: None,
+        reason: String::new(),
+        message: String::new(),
+    }
+}
+
+/// Brings the planned half of an entry up to date.
+fn describe(entry: &mut StepStatus, step: &Step) {
+    entry.action = step.action;
+    entry.why = step.why.chars().take(64).collect();
+    entry.undo = step.undo;
+    entry.depends_on = step
+        .depends_on
+        .iter()
+        .map(|dependency| StepDependency { step: dependency.step.to_string(), type_: dependency.type_ })
+        .collect();
+}
+
+/// Back to Pending with all attempts; `run`, `effect` and what was made stay.
+fn reset(entry: &mut StepStatus) {
+    entry.phase = StepPhase::Pending;
+    entry.attempt = 0;
+    entry.losses = 0;
+    entry.retry_at = None;
+    entry.class = None;
+    entry.reason.clear();
+    entry.message.clear();
+}
+
+/// Writes the intent of a new run.
+pub(crate) fn open(entry: &mut StepStatus, direction: Direction, epoch: i64, now: Timestamp) {
+    let phase = match direction {
+        Direction::Forward => StepPhase::Running,
+        Direction::Undo => StepPhase::Undoing,
+    };
+    entry.phase = phase;
+    entry.run += 1;
+    entry.epoch = epoch;
+    entry.started_at = Some(Time(now));
+    entry.finished_at = None;
+    entry.retry_at = None;
+    entry.class = None;
+    format!("{phase:?}").clone_into(&mut entry.reason);
+    entry.message.clear();
+}
+
+/// Policy for undo runs: patient, because giving up leaves something behind.
+pub(crate) fn undo_retry() -> RetryPolicy {
+    RetryPolicy {
+        limit: 5,
+        on: vec![FailureClass::Transient, FailureClass::Throttled, FailureClass::Timeout, FailureClass::ScriptFailed],
+        ..RetryPolicy::default()
+    }
+}
+
+/// Decides nothing new: open runs are resumed or given up as ever, nothing is started. For objects whose graph cannot
+/// be drawn just now.
+pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64) -> Decision {
+    let policy = Policy {
+        mode: Mode::Forward,
+        suspended_by: None,
+        parallelism: 0,
+        available: 0,
+        epoch,
+        retry_requested: false,
+        removed: RemovedSteps::Undo,
+    };
+    let graph = Graph::default();
+    let pass = Pass {
+        graph: &graph,
+        observed,
+        policy: &policy,
+        now: Timestamp::UNIX_EPOCH,
+        entries: steps.to_vec(),
+        start: Vec::new(),
+        notes: Vec::new(),
+        wake_at: None,
+        waiting: BTreeMap::new(),
+    };
+    pass.finish()
+}

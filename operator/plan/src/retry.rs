@@ -1,0 +1,69 @@
+//! When a failed run is tried again (protocols §4).
+
+use jiff::{SignedDuration, Timestamp};
+use provisioning_api::shared::RetryPolicy;
+use provisioning_api::steps::{FailureClass, StepStatus};
+
+use crate::ids::fraction;
+
+/// Runs that may be lost to the infrastructure, or refused, before the step fails for good.
+pub const MAX_LOSSES: i32 = 10;
+/// Wait between two tries with credentials that were refused.
+const UNAUTHORIZED_WAIT: SignedDuration = SignedDuration::from_mins(15);
+/// Longest wait after a loss.
+const LOSS_CAP_SECONDS: i64 = 60;
+
+/// What follows a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// Try again at this time.
+    RetryAt(Timestamp),
+    /// No retry.
+    GiveUp,
+}
+
+/// What follows the failure that a checkpoint holds. A function of the checkpoint and the policy, so that a process
+/// that comes later arrives at the same time.
+pub fn after_failure(step: &StepStatus, class: FailureClass, policy: &RetryPolicy) -> AfterFailure {
+    let ended = step.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let wait = match class {
+        FailureClass::Infrastructure | FailureClass::Refused => {
+            (step.losses <= MAX_LOSSES).then(|| backoff(step, 1, 2, LOSS_CAP_SECONDS, step.losses))
+        }
+        FailureClass::Unauthorized => Some(UNAUTHORIZED_WAIT),
+        FailureClass::Invalid => None,
+        FailureClass::Transient | FailureClass::Throttled | FailureClass::Timeout | FailureClass::ScriptFailed => {
+            (policy.on.contains(&class) && step.attempt <= policy.limit).then(|| {
+                let cap = i64::from(policy.cap_seconds);
+                backoff(step, i64::from(policy.backoff_seconds), i64::from(policy.factor), cap, step.attempt)
+            })
+        }
+    };
+    match wait {
+        None => AfterFailure::GiveUp,
+        Some(wait) => {
+            let asked = step.retry_at.as_ref().map_or(ended, |time| time.0);
+            AfterFailure::RetryAt(ended.saturating_add(wait).unwrap_or(Timestamp::MAX).max(asked))
+        }
+    }
+}
+
+/// `base · factor^(count-1)`, at most `cap`, and up to a quarter more, by step and run.
+fn backoff(step: &StepStatus, base: i64, factor: i64, cap: i64, count: i32) -> SignedDuration {
+    let exponent = u32::try_from(count.saturating_sub(1)).unwrap_or(0);
+    let seconds = base.saturating_mul(factor.saturating_pow(exponent)).min(cap);
+    let whole = SignedDuration::from_secs(seconds);
+    whole.saturating_add(whole.mul_f64_floor(0.25 * fraction(&step.id, step.run)))
+}
+
+/// Whole milliseconds only: times in status have no finer grain and simulated time moves in such steps.
+trait FloorMillis {
+    fn mul_f64_floor(self, factor: f64) -> SignedDuration;
+}
+
+impl FloorMillis for SignedDuration {
+    #[allow(clippy::cast_possible_truncation)] // bounded by the caps above
+    fn mul_f64_floor(self, factor: f64) -> SignedDuration {
+        SignedDuration::from_millis((self.as_secs_f64() * factor * 1000.0) as i64)
+    }
+}

@@ -1,0 +1,86 @@
+//! Ends that were seen become checkpoints. Facts only; what follows from them is decided later.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use provisioning_api::names::{MAX_OUTPUTS, MAX_STEP_MESSAGE};
+use provisioning_api::steps::{Direction, FailureClass, StepEffect, StepPhase, StepStatus};
+
+use crate::observed::{Observed, Outcome, RunView};
+
+/// Ends every open entry whose end was seen.
+pub fn settle(steps: &[StepStatus], observed: &Observed, now: Timestamp) -> Vec<StepStatus> {
+    let mut settled = steps.to_vec();
+    for position in 0..settled.len() {
+        let Some(direction) = settled[position].open_direction() else { continue };
+        let Some(RunView::Ended(outcome)) = observed.get(&settled[position].id) else { continue };
+        let others: usize = settled.iter().filter(|step| step.id != settled[position].id).map(size_of_outputs).sum();
+        end(&mut settled[position], direction, &within_bounds(outcome, others), now);
+    }
+    settled
+}
+
+/// Ends one open entry.
+fn end(step: &mut StepStatus, direction: Direction, outcome: &Outcome, now: Timestamp) {
+    step.finished_at = Some(Time(now));
+    step.class = outcome.class;
+    step.reason.clone_from(&outcome.reason);
+    step.message = cut(&outcome.message);
+    step.retry_at = outcome.retry_after_seconds.and_then(|seconds| {
+        let wait = jiff::SignedDuration::from_secs(seconds.clamp(0, 24 * 3600));
+        now.saturating_add(wait).ok().map(Time)
+    });
+    match (direction, outcome.class) {
+        (Direction::Forward, None) => {
+            step.phase = StepPhase::Succeeded;
+            step.outputs.clone_from(&outcome.outputs);
+            if outcome.external_id.is_some() {
+                step.external_id.clone_from(&outcome.external_id);
+            }
+        }
+        (Direction::Undo, None) => {
+            step.phase = StepPhase::Undone;
+            step.effect = StepEffect::None;
+            step.outputs.clear();
+            step.external_id = None;
+        }
+        (Direction::Forward, Some(_)) => step.phase = StepPhase::Failed,
+        // Still Undoing, but no longer open: `finishedAt` is set.
+        (Direction::Undo, Some(_)) => {}
+    }
+    match outcome.class {
+        Some(FailureClass::Infrastructure | FailureClass::Refused) => step.losses += 1,
+        Some(_) => step.attempt += 1,
+        None => {}
+    }
+    if direction == Direction::Forward && step.action.has_effect() && !outcome.harmless {
+        step.effect = StepEffect::Possible;
+    }
+}
+
+/// Outputs that do not fit into the object turn a success into a failure that says so.
+fn within_bounds(outcome: &Outcome, others: usize) -> Outcome {
+    let own: usize = outcome.outputs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if own + others <= MAX_OUTPUTS {
+        return outcome.clone();
+    }
+    let text = format!("outputs of {own} bytes do not fit: an object holds {MAX_OUTPUTS} bytes, {others} are taken");
+    let mut refused = Outcome::failed(FailureClass::Invalid, "OutputsTooLarge", text);
+    refused.external_id.clone_from(&outcome.external_id);
+    refused
+}
+
+fn size_of_outputs(step: &StepStatus) -> usize {
+    step.outputs.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// At most 256 bytes, the beginning dropped: the last words are the cause.
+fn cut(message: &str) -> String {
+    if message.len() <= MAX_STEP_MESSAGE {
+        return message.to_owned();
+    }
+    let mut start = message.len() - (MAX_STEP_MESSAGE - '…'.len_utf8());
+    while !message.is_char_boundary(start) {
+        start += 1;
+    }
+    format!("…{}", &message[start..])
+}
