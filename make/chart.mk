@@ -7,7 +7,7 @@ CHART_CRDS := $(CHART)/files/crds
 # Every set of values that CI renders; one file per case.
 CHART_CASES := $(wildcard $(CHART)/ci/*.yaml)
 
-.PHONY: chart-generate chart-verify chart-lint
+.PHONY: chart-generate chart-verify chart-lint chart-check
 
 ## Copies the generated CRDs into the chart: helm reads no file outside it.
 chart-generate:
@@ -22,6 +22,10 @@ chart-verify:
 ## Lints and renders the chart with its defaults and with every file in ci/.
 chart-lint: chart-verify
 	@for values in /dev/null $(CHART_CASES); do \
-		$(HELM) lint --strict --quiet $(CHART) --namespace provisioning-system --values $$values && \
+		$(HELM) lint --strict --quiet $(CHART) --namespace provisioning-system --kube-version 1.33.0 --values $$values && \
 		$(HELM) template provisioning $(CHART) --namespace provisioning-system --kube-version 1.33.0 --values $$values >/dev/null || exit 1; \
 	done
+
+## Checks roles and admission policies on the cluster of KUBECONFIG, where the chart is installed.
+chart-check:
+	$(CHART)/ci/check.sh
