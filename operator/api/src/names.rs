@@ -59,6 +59,10 @@ pub const WORKSPACE_NAME: &str = "workspace";
 pub const EXECUTOR_ACCOUNT: &str = "provisioning-executor";
 /// ServiceAccount, per workspace, of the Local provider's executors.
 pub const LOCAL_PROVIDER_ACCOUNT: &str = "provisioning-local-provider";
+/// ClusterRole of executors: reads our kinds, creates and reads Leases.
+pub const EXECUTOR_ROLE: &str = "provisioning-executor";
+/// ClusterRole of the Local provider in its site.
+pub const LOCAL_PROVIDER_SITE_ROLE: &str = "provisioning-local-provider-site";
 /// Secret, per workspace, that holds the SSH key pair (`id_ed25519`, `id_ed25519.pub`).
 pub const SSH_SECRET: &str = "provisioning-ssh";
 /// ConfigMap in a site that lists what the Local provider offers (key `catalog.json`).

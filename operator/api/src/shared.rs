@@ -1,5 +1,6 @@
 //! Pieces that several kinds use.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +87,28 @@ pub trait RunsSteps {
     fn run_status(&self) -> Option<&RunStatus>;
     /// The shared part of status; makes an empty status where there is none.
     fn run_status_mut(&mut self) -> &mut RunStatus;
+
+    /// Whether condition `Ready` is True.
+    fn is_ready(&self) -> bool {
+        self.run_status().is_some_and(|status| {
+            let mut conditions = status.conditions.iter();
+            conditions.any(|condition| condition.type_ == crate::conditions::types::READY && condition.status == "True")
+        })
+    }
+
+    /// Condition `Stalled`, while it is True: nothing more happens by itself.
+    fn stalled(&self) -> Option<&Condition> {
+        let conditions = &self.run_status()?.conditions;
+        let is_stalled = |condition: &&Condition| condition.type_ == crate::conditions::types::STALLED && condition.status == "True";
+        conditions.iter().find(is_stalled)
+    }
+
+    /// The message of condition `Ready`, for people.
+    fn ready_message(&self) -> &str {
+        let conditions = self.run_status().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition.type_ == crate::conditions::types::READY);
+        ready.map_or("not looked at yet", |condition| condition.message.as_str())
+    }
 }
 
 macro_rules! runs_steps {

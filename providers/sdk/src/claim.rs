@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
@@ -38,8 +38,6 @@ pub enum ClaimError {
 pub struct Identity {
     /// Name of the Job and of the Lease.
     pub job_name: String,
-    /// uid of the Job; owns the Lease.
-    pub job_uid: String,
     /// uid of the Pod: the holder.
     pub pod_uid: String,
 }
@@ -149,13 +147,8 @@ async fn create_lease<P>(client: &Client, envelope: &Envelope<P>, identity: &Ide
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .into(),
             ),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "batch/v1".to_owned(),
-                kind: "Job".to_owned(),
-                name: identity.job_name.clone(),
-                uid: identity.job_uid.clone(),
-                ..OwnerReference::default()
-            }]),
+            // Not owned by the Job: the garbage collector would free a claim, while its holder still acts, as soon as
+            // somebody deletes the Job. The operator removes both together.
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec {

@@ -10,7 +10,7 @@ use provisioning_api::steps::FailureClass;
 use serde::de::DeserializeOwned;
 
 use crate::claim::{Claim, ClaimError, Identity};
-use crate::request::{ENV_JOB_NAME, ENV_JOB_UID, ENV_POD_UID, ENV_REQUEST, Envelope};
+use crate::request::{ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope};
 use crate::result::StepResult;
 
 /// Where the kubelet reads the termination message.
@@ -99,6 +99,6 @@ fn read_environment<P: DeserializeOwned>() -> Result<(Envelope<P>, Identity), St
     let read = |name: &str| env::var(name).map_err(|_| format!("environment variable {name} is not set"));
     let envelope =
         serde_json::from_str(&read(ENV_REQUEST)?).map_err(|error| format!("{ENV_REQUEST} cannot be read: {error}"))?;
-    let identity = Identity { job_name: read(ENV_JOB_NAME)?, job_uid: read(ENV_JOB_UID)?, pod_uid: read(ENV_POD_UID)? };
+    let identity = Identity { job_name: read(ENV_JOB_NAME)?, pod_uid: read(ENV_POD_UID)? };
     Ok((envelope, identity))
 }

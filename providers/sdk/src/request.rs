@@ -11,8 +11,6 @@ use serde_json::Value;
 pub const ENV_REQUEST: &str = "PROVISIONING_REQUEST";
 /// Environment variable with the name of the Pod's Job (also the name of the claim's Lease).
 pub const ENV_JOB_NAME: &str = "PROVISIONING_JOB_NAME";
-/// Environment variable with the uid of the Pod's Job.
-pub const ENV_JOB_UID: &str = "PROVISIONING_JOB_UID";
 /// Environment variable with the Pod's own uid (downward API).
 pub const ENV_POD_UID: &str = "PROVISIONING_POD_UID";
 /// Folder in which the workspace's SSH key is mounted (`id_ed25519`).

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus, UncountedTerminatedPods};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -58,6 +59,8 @@ pub async fn clean_jobs<K: Kind>(ctx: &Context, object: &K) -> Result<Option<i64
             continue;
         }
         let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &job.namespace().unwrap_or_default());
+        let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), &job.namespace().unwrap_or_default());
+        delete(&leases, &job.name_any()).await?;
         delete(&jobs, &job.name_any()).await?;
     }
     Ok(next)
@@ -107,10 +110,22 @@ async fn sweep<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
     for map in found.items {
         delete(&maps, &map.name_any()).await?;
     }
+    let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), &namespace);
+    let found = leases
+        .list_metadata(&labels)
+        .await
+        .map_err(|source| Error::request("list", format!("claims of {}", describe(object)), source))?;
+    for lease in found.items {
+        delete(&leases, &lease.name_any()).await?;
+    }
     Ok(())
 }
 
-async fn delete<T>(api: &Api<T>, name: &str) -> Result<(), Error>
+/// Deletes by name; what is gone is no error.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn delete<T>(api: &Api<T>, name: &str) -> Result<(), Error>
 where
     T: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
 use provisioning_api::names::{LABEL_MANAGED_BY, LABEL_OWNER_UID, MANAGER};
@@ -52,7 +52,7 @@ pub async fn give_up<K: Kind>(ctx: &Context, object: &K, step: &StepStatus) -> R
         }
         Some(RunView::Silent | RunView::Missing { .. }) | None => {}
     }
-    let harmless = match close(ctx, object, &name, job.as_ref()).await? {
+    let harmless = match close(ctx, object, &name).await? {
         Closed::ByUs => true,
         Closed::HeldBy(holder) => {
             let now = ctx.now();
@@ -90,22 +90,14 @@ enum Closed {
 }
 
 /// Takes the run's Lease, so that no executor ever can.
-async fn close<K: Kind>(ctx: &Context, object: &K, name: &str, job: Option<&Job>) -> Result<Closed, Error> {
+async fn close<K: Kind>(ctx: &Context, object: &K, name: &str) -> Result<Closed, Error> {
     let namespace = object.namespace().unwrap_or_default();
     let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), &namespace);
-    let owner = job.map(|job| OwnerReference {
-        api_version: "batch/v1".to_owned(),
-        kind: "Job".to_owned(),
-        name: name.to_owned(),
-        uid: job.uid().unwrap_or_default(),
-        ..OwnerReference::default()
-    });
     let labels = [(LABEL_MANAGED_BY, MANAGER.to_owned()), (LABEL_OWNER_UID, object.uid().unwrap_or_default())];
     let lease = Lease {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
-            owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec {

@@ -1,6 +1,6 @@
 //! One bad object never stops the others: it is reported where its owner looks, and left alone.
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, DeserializeGuard};
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::reasons;
@@ -45,7 +45,7 @@ async fn report<K: Resource<DynamicType = ()>>(
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
     let object = format!("{} {namespace}/{name}", K::kind(&()));
     let live = api.get_opt(&name).await.map_err(|source| Error::request("read", &object, source))?;
-    let Some(live) = live else { return Ok(()) };
+    let Some(mut live) = live else { return Ok(()) };
     let before = live.data.pointer("/status/conditions").cloned().unwrap_or_default();
     let before: Vec<_> = serde_json::from_value(before).unwrap_or_default();
     let standing = Standing::stalled(reasons::UNDECODABLE, text);
@@ -54,10 +54,14 @@ async fn report<K: Resource<DynamicType = ()>>(
         return Ok(());
     }
     tracing::error!(object, error = words, "object cannot be read");
-    // A merge patch of the conditions alone: the rest of status is not understood and therefore not touched.
-    let patch = serde_json::json!({"status": {"conditions": next}});
-    api.patch_status(&name, &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }, &Patch::Merge(patch))
+    // The conditions alone: the rest of status is not understood and goes back as it came.
+    if !live.data["status"].is_object() {
+        live.data["status"] = serde_json::json!({});
+    }
+    live.data["status"]["conditions"] = serde_json::json!(next);
+    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    api.replace_status(&name, &parameters, &live)
         .await
-        .map_err(|source| Error::request("patch", object, source))?;
+        .map_err(|source| Error::request("update", format!("status of {object}"), source))?;
     Ok(())
 }

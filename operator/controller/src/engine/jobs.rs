@@ -17,7 +17,7 @@ use provisioning_api::names::{
 use provisioning_api::steps::{Direction, StepStatus};
 use provisioning_plan::ids::{job_name, step_label};
 use provisioning_sdk::request::{
-    BUNDLE_FOLDER, ENV_JOB_NAME, ENV_JOB_UID, ENV_POD_UID, ENV_REQUEST, Envelope, Owner, SSH_FOLDER,
+    BUNDLE_FOLDER, ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope, Owner, SSH_FOLDER,
 };
 
 use super::kind::Task;
@@ -65,7 +65,7 @@ impl Run<'_> {
     /// # Errors
     /// Where the request cannot be written as JSON.
     pub fn job(&self) -> Result<Job, serde_json::Error> {
-        let template = PodTemplateSpec { metadata: Some(self.metadata(None)), spec: Some(self.pod_spec("")?) };
+        let template = PodTemplateSpec { metadata: Some(self.metadata(None)), spec: Some(self.pod_spec()?) };
         Ok(Job {
             metadata: self.metadata(Some(self.name())),
             spec: Some(JobSpec {
@@ -92,7 +92,7 @@ impl Run<'_> {
             controller: Some(true),
             block_owner_deletion: None,
         }]);
-        Ok(Pod { metadata, spec: Some(self.pod_spec(job_uid)?), status: None })
+        Ok(Pod { metadata, spec: Some(self.pod_spec()?), status: None })
     }
 
     fn metadata(&self, name: Option<String>) -> ObjectMeta {
@@ -153,7 +153,7 @@ impl Run<'_> {
         }
     }
 
-    fn pod_spec(&self, job_uid: &str) -> Result<PodSpec, serde_json::Error> {
+    fn pod_spec(&self) -> Result<PodSpec, serde_json::Error> {
         let executor = self.executor()?;
         let mut volumes = Vec::new();
         let mut mounts = Vec::new();
@@ -176,7 +176,7 @@ impl Run<'_> {
             image: Some(self.image.to_owned()),
             image_pull_policy: Some("IfNotPresent".to_owned()),
             command: Some(vec![executor.command.to_owned()]),
-            env: Some(environment(&self.name(), job_uid, executor.request)),
+            env: Some(environment(&self.name(), executor.request)),
             volume_mounts: Some(mounts),
             resources: Some(resources()),
             security_context: Some(restricted()),
@@ -204,7 +204,7 @@ impl Run<'_> {
     }
 }
 
-fn environment(job_name: &str, job_uid: &str, request: String) -> Vec<EnvVar> {
+fn environment(job_name: &str, request: String) -> Vec<EnvVar> {
     let value = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     let own_uid = EnvVarSource {
         field_ref: Some(ObjectFieldSelector { field_path: "metadata.uid".to_owned(), api_version: None }),
@@ -214,7 +214,6 @@ fn environment(job_name: &str, job_uid: &str, request: String) -> Vec<EnvVar> {
         // `$(` would be expanded by the kubelet: a user's parameter must arrive as it is.
         value(ENV_REQUEST, request.replace("$(", "$$(")),
         value(ENV_JOB_NAME, job_name.to_owned()),
-        value(ENV_JOB_UID, job_uid.to_owned()),
         EnvVar { name: ENV_POD_UID.to_owned(), value: None, value_from: Some(own_uid) },
     ]
 }
@@ -299,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_a_user_writes_is_not_expanded_by_the_kubelet() {
-        let environment = environment("j", "u", "{\"a\":\"$(HOME)\"}".into());
+        let environment = environment("j", "{\"a\":\"$(HOME)\"}".into());
         assert_eq!(environment[0].value.as_deref(), Some("{\"a\":\"$$(HOME)\"}"));
     }
 }

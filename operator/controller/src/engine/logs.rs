@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use kube::api::{Api, LogParams, Patch, PatchParams};
+use kube::api::{Api, LogParams, PostParams};
 use provisioning_api::names::{
     ANNOTATION_STEP_ID, LABEL_LOG_OF, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, LABEL_RUN,
     MANAGER, MAX_LOG,
@@ -13,6 +13,7 @@ use provisioning_plan::ids::step_label;
 use provisioning_sdk::result::tail;
 
 use super::act::run_name;
+use super::finalize::delete;
 use super::kind::Kind;
 use super::observe::EXECUTOR;
 use crate::context::Context;
@@ -65,8 +66,11 @@ async fn store<K: Kind>(ctx: &Context, object: &K, step: &StepStatus, text: &str
         ..ConfigMap::default()
     };
     let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    maps.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map))
-        .await
-        .map_err(|source| Error::request("patch", format!("ConfigMap {name}"), source))?;
-    Ok(())
+    // One log per step: an older one makes room.
+    delete(&maps, &name).await?;
+    match maps.create(&PostParams::default(), &map).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
+        Err(source) => Err(Error::request("create", format!("ConfigMap {name}"), source)),
+    }
 }

@@ -87,10 +87,7 @@ async fn events<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
             | StepPhase::Undone => {}
         }
     }
-    let was_ready = seen.object.run_status().is_some_and(|status| {
-        status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    });
-    if stored.standing.state == State::Ready && !was_ready {
+    if stored.standing.state == State::Ready && !seen.object.is_ready() {
         event(ctx, &stored.object, false, stored.standing.reason, &stored.standing.message).await;
     }
 }

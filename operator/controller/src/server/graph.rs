@@ -105,11 +105,9 @@ pub(crate) fn creation(server: &Server, facts: &Facts) -> Result<(Option<Creatio
         let text = format!("spec.providerConfigRef.name: there is no ProviderConfig '{name}' in this namespace{hint}");
         return Err(Standing::stalled(reasons::UNKNOWN_REFERENCE, text));
     };
-    let ready = provider.run_status().is_some_and(|status| {
-        status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    });
-    let Some(offer) = provider.status.as_ref().filter(|_| ready) else {
-        return Ok((None, Gate::Waiting(format!("ProviderConfig '{name}' is not Ready"))));
+    let Some(offer) = provider.status.as_ref().filter(|_| provider.is_ready()) else {
+        let text = format!("ProviderConfig '{name}' is not Ready: {}", provider.ready_message());
+        return Ok((None, Gate::Waiting(text)));
     };
     let Some(user_key) = &facts.user_key else {
         return Ok((None, Gate::Waiting("the workspace has no SSH key yet".to_owned())));

@@ -1,0 +1,154 @@
+// (pure) Validates a Taskserv and draws its steps.
+
+use std::collections::BTreeMap;
+
+use provisioning_api::conditions::reasons;
+use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
+use provisioning_api::steps::{StepAction, StepPhase, UndoAction};
+use provisioning_api::taskserv::TaskservServer;
+use provisioning_api::{Server, Taskserv};
+use provisioning_extensions::{Catalog, CatalogEntry};
+use provisioning_plan::conditions::Standing;
+use provisioning_plan::decision::RemovedSteps;
+use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
+use provisioning_plan::ids::{InputHash, StepId};
+use provisioning_plan::nearest::hint;
+
+use super::Facts;
+use crate::bundles::Offered;
+
+const INSTALL: &str = "install";
+const CHECK: &str = "check";
+
+/// The server that a step of a Taskserv acts on: ids are `install/SERVER` and `check/SERVER`.
+pub fn server_of(step: &str) -> Option<&str> {
+    let (verb, server) = step.split_once('/')?;
+    (verb == INSTALL || verb == CHECK).then_some(server)
+}
+
+pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing> {
+    let bundle = resolve(taskserv, facts)?;
+    let deleting = taskserv.metadata.deletion_timestamp.is_some();
+    let mut steps = Vec::new();
+    for name in &taskserv.spec.servers {
+        let server = facts.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref());
+        if server.is_none() && !deleting {
+            return Err(unknown_server(name, facts));
+        }
+        steps.extend(on_server(taskserv, &bundle, name, server));
+    }
+    Graph::new(steps).map_err(|error| Standing::stalled(reasons::INVALID, error.to_string()))
+}
+
+fn unknown_server(name: &str, facts: &Facts) -> Standing {
+    let hint = hint(name, facts.known_servers.iter().map(String::as_str));
+    let text = format!("spec.servers: there is no Server '{name}' in this namespace{hint}");
+    Standing::stalled(reasons::UNKNOWN_REFERENCE, text)
+}
+
+fn on_server(taskserv: &Taskserv, bundle: &Offered, name: &str, server: Option<&Server>) -> [Step; 2] {
+    let (install, check) = (StepId::new(format!("{INSTALL}/{name}")), StepId::new(format!("{CHECK}/{name}")));
+    let extension = &taskserv.spec.extension.name;
+    let gate = gate(taskserv, name, server);
+    let machine = server.and_then(|server| server.status.as_ref());
+    let hash = machine.and_then(|status| status.machine_id.as_ref().map(|id| (status.incarnation, id))).map(|machine| {
+        InputHash::of(&(extension, &bundle.digest, &taskserv.spec.parameters, name, machine))
+    });
+    let undo = match taskserv.spec.deletion_policy {
+        DeletionPolicy::Delete => UndoAction::Uninstall,
+        DeletionPolicy::Orphan => UndoAction::Orphan,
+    };
+    [
+        Step {
+            id: install.clone(),
+            action: StepAction::Install,
+            why: format!("{extension} on {name}"),
+            input_hash: hash.clone(),
+            depends_on: Vec::new(),
+            undo,
+            retry: RetryPolicy { limit: 5, ..RetryPolicy::default() },
+            gate: gate.clone(),
+        },
+        Step {
+            id: check,
+            action: StepAction::Check,
+            why: format!("{extension} on {name}"),
+            input_hash: hash,
+            depends_on: vec![Dependency::hard(&install)],
+            undo: UndoAction::None,
+            retry: RetryPolicy { limit: 5, ..RetryPolicy::default() },
+            gate,
+        },
+    ]
+}
+
+/// Forward a server must be Ready; backward it must only be reachable, and one that goes takes its services along.
+fn gate(taskserv: &Taskserv, name: &str, server: Option<&Server>) -> Gate {
+    let Some(server) = server else { return Gate::Gone(format!("Server '{name}' is gone")) };
+    if server.metadata.deletion_timestamp.is_some() {
+        return Gate::Gone(format!("Server '{name}' is being deleted"));
+    }
+    let deleting = taskserv.metadata.deletion_timestamp.is_some();
+    let reachable = crate::server::target(server).is_some();
+    if server.is_ready() || (deleting && reachable) {
+        return Gate::Open;
+    }
+    Gate::Waiting(format!("Server '{name}' is not Ready: {}", server.ready_message()))
+}
+
+/// The bundle: pinned once per generation, so that a new one on offer changes nothing by itself (architecture §4).
+pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<Offered, Standing> {
+    let wanted = &taskserv.spec.extension;
+    let generation = taskserv.metadata.generation.unwrap_or(0);
+    let deleting = taskserv.metadata.deletion_timestamp.is_some();
+    let pinned = taskserv.status.as_ref().and_then(|status| status.resolved.as_ref());
+    if let Some(pinned) = pinned.filter(|pinned| deleting || pinned.generation == generation) {
+        return Ok(Offered {
+            name: pinned.name.clone(),
+            version: pinned.version.clone(),
+            digest: pinned.digest.clone(),
+            config_map: provisioning_extensions::config_map_name(&pinned.name, &pinned.digest),
+        });
+    }
+    let entries = facts.bundles.iter().map(|offered| CatalogEntry {
+        name: offered.name.clone(),
+        version: offered.version.clone(),
+        digest: offered.digest.clone(),
+    });
+    let catalog = Catalog::new(entries.collect());
+    let found = catalog.resolve(&wanted.name, wanted.version.as_deref());
+    let entry = found.map_err(|error| Standing::stalled(reasons::UNKNOWN_REFERENCE, format!("spec.extension: {error}")))?;
+    Ok(Offered {
+        name: entry.name.clone(),
+        version: entry.version.clone(),
+        digest: entry.digest.clone(),
+        config_map: provisioning_extensions::config_map_name(&entry.name, &entry.digest),
+    })
+}
+
+/// A row per server: the phase of its first step that is not done, and what its scripts reported.
+pub(crate) fn rows(taskserv: &Taskserv) -> Vec<TaskservServer> {
+    let mut rows: BTreeMap<String, TaskservServer> = BTreeMap::new();
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    for step in steps {
+        let Some(name) = server_of(&step.id) else { continue };
+        let row = rows.entry(name.to_owned()).or_insert_with(|| TaskservServer {
+            name: name.to_owned(),
+            phase: StepPhase::Succeeded,
+            outputs: BTreeMap::new(),
+        });
+        if row.phase == StepPhase::Succeeded {
+            row.phase = step.phase;
+        }
+        row.outputs.extend(step.outputs.clone());
+    }
+    rows.into_values().collect()
+}
+
+/// A server that leaves the list keeps its service, unless the service would be uninstalled with the object.
+pub(crate) fn removed(taskserv: &Taskserv) -> RemovedSteps {
+    match taskserv.spec.deletion_policy {
+        DeletionPolicy::Delete => RemovedSteps::Undo,
+        DeletionPolicy::Orphan => RemovedSteps::Forget,
+    }
+}

@@ -1,0 +1,149 @@
+//! Taskserv: per server, install → check.
+
+mod graph;
+
+use std::future::Future;
+
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use provisioning_api::names::{ANNOTATION_RECONCILE, MANAGER};
+use provisioning_api::shared::RunsSteps;
+use provisioning_api::steps::{Direction, FailureClass, StepAction, StepStatus};
+use provisioning_api::taskserv::ResolvedExtension;
+use provisioning_api::{Server, Taskserv};
+use provisioning_plan::conditions::Standing;
+use provisioning_plan::decision::RemovedSteps;
+use provisioning_plan::graph::Graph;
+use provisioning_sdk::request::{Extension, RunnerRequest, Script};
+
+use crate::bundles::{Offered, offered};
+use crate::context::Context;
+use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
+use crate::error::Error;
+use crate::watches::Stores;
+
+pub use graph::server_of;
+
+/// A script may run this long, seconds.
+const SCRIPT_TIMEOUT: i64 = 900;
+/// A check may run this long, seconds.
+const CHECK_TIMEOUT: i64 = 120;
+/// The runner's word for a server that does not answer.
+const UNREACHABLE: &str = "Unreachable";
+
+/// What a Taskserv looks at.
+#[derive(Debug)]
+pub struct Facts {
+    /// Its Servers, in the order of the spec and then those that have steps yet; `None` where there is none.
+    pub servers: Vec<(String, Option<Server>)>,
+    /// Names of all Servers, for "did you mean".
+    pub known_servers: Vec<String>,
+    /// Bundles on offer.
+    pub bundles: Vec<Offered>,
+}
+
+impl Kind for Taskserv {
+    const KIND: &'static str = "Taskserv";
+    type Facts = Facts;
+
+    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>> {
+        &stores.taskservs
+    }
+
+    fn observe(&self, ctx: &Context, _: Option<&WorkspaceView>) -> impl Future<Output = Result<Facts, Error>> + Send {
+        let namespace = self.namespace().unwrap_or_default();
+        let mut names = self.spec.servers.clone();
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        for name in steps.iter().filter_map(|step| server_of(&step.id)) {
+            if !names.iter().any(|other| other == name) {
+                names.push(name.to_owned());
+            }
+        }
+        let find = |name: String| {
+            let server = by_name(&ctx.stores.servers, &namespace, &name);
+            (name, server)
+        };
+        let all = in_namespace(&ctx.stores.servers, &namespace);
+        let facts = Facts {
+            servers: names.into_iter().map(find).collect(),
+            known_servers: all.iter().map(|server| server.name_any()).collect(),
+            bundles: offered(&ctx.stores),
+        };
+        std::future::ready(Ok(facts))
+    }
+
+    fn graph(&self, facts: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
+        graph::draw(self, facts)
+    }
+
+    fn task(&self, facts: &Facts, step: &StepStatus) -> Result<Task, String> {
+        let name = server_of(&step.id).ok_or("the step names no server")?;
+        let server = facts.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref());
+        let server = server.ok_or_else(|| format!("Server '{name}' is gone"))?;
+        let target = crate::server::target(server).ok_or_else(|| format!("Server '{name}' has no address yet"))?;
+        let resolved = self.status.as_ref().and_then(|status| status.resolved.clone());
+        let resolved = resolved.ok_or("no bundle was chosen yet")?;
+        let (script, timeout_seconds) = match (step.action, step.open_direction()) {
+            (StepAction::Install, Some(Direction::Undo)) => (Script::Uninstall, SCRIPT_TIMEOUT),
+            (StepAction::Install, _) => (Script::Install, SCRIPT_TIMEOUT),
+            (StepAction::Check, _) => (Script::Check, CHECK_TIMEOUT),
+            (
+                StepAction::Describe | StepAction::Create | StepAction::Observe | StepAction::Reach | StepAction::Apply,
+                _,
+            ) => return Err(format!("a Taskserv has no step that does {:?}", step.action)),
+        };
+        let extension =
+            Extension { name: resolved.name.clone(), version: resolved.version.clone(), digest: resolved.digest.clone() };
+        let bundle = Some(provisioning_extensions::config_map_name(&resolved.name, &resolved.digest));
+        let parameters = self.spec.parameters.clone();
+        let request = RunnerRequest::Script { target, extension, script, parameters };
+        Ok(Task::Runner { request, bundle, timeout_seconds })
+    }
+
+    fn publish(&mut self, facts: &Facts) {
+        let generation = self.metadata.generation.unwrap_or(0);
+        let chosen = graph::resolve(self, facts).ok();
+        let rows = graph::rows(self);
+        let status = self.status.get_or_insert_default();
+        if let Some(offered) = chosen {
+            status.resolved = Some(ResolvedExtension {
+                name: offered.name,
+                version: offered.version,
+                digest: offered.digest,
+                generation,
+            });
+        }
+        status.servers = rows;
+    }
+
+    fn removed(&self) -> RemovedSteps {
+        graph::removed(self)
+    }
+
+    /// A server that did not answer is looked at again by its own controller: its address may have changed.
+    async fn after_end(&self, ctx: &Context, facts: &Facts, ended: &[StepStatus]) -> Result<(), Error> {
+        for step in ended.iter().filter(|step| step.class == Some(FailureClass::Transient) && step.reason == UNREACHABLE) {
+            let server = server_of(&step.id).and_then(|name| facts.servers.iter().find(|(other, _)| other == name));
+            let Some((name, Some(server))) = server else { continue };
+            if server.is_ready() {
+                let value = format!("{}/{}/{}", self.name_any(), step.id, step.run);
+                ask_for_a_look(ctx, server, name, &value).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn ask_for_a_look(ctx: &Context, server: &Server, name: &str, value: &str) -> Result<(), Error> {
+    let api: Api<Server> = Api::namespaced(ctx.client.clone(), &server.namespace().unwrap_or_default());
+    let patch = serde_json::json!({"metadata": {"annotations": {ANNOTATION_RECONCILE: value}}});
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(name, &parameters, &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::request("patch", format!("Server {name}"), source)),
+    }
+}
+
