@@ -234,3 +234,171 @@ fn adopted(machine: &Machine, pod: &Pod) -> Result<StepResult, CreateError> {
     ]);
     Ok(StepResult::succeeded(outputs).with_external_id(machine.external_id()))
 }
+
+#[cfg(test)]
+mod tests {
+    use provisioning_api::names::ANNOTATION_HOST_KEY;
+    use russh::keys::PrivateKey;
+    use serde_json::json;
+
+    use super::*;
+    use crate::errors::to_result;
+    use crate::testing::{self, FakeSite, Fault, label as label_of, machine, relabelled, text};
+
+    async fn run(site: &FakeSite, machine: &Machine, fault: Option<Fault>) -> Result<StepResult, CreateError> {
+        let mut process = site.start(fault).await;
+        create(&mut process, machine, "blue-heron", &mut Patience::new(120)).await
+    }
+
+    /// Exactly one machine of ours, whose Secret holds the private half of the key that it is known by.
+    fn assert_one_machine(site: &FakeSite, result: &StepResult) {
+        let pods: Vec<_> =
+            site.pods().into_iter().filter(|pod| label_of(pod, LABEL_OWNER_UID) == testing::UID).collect();
+        assert_eq!(pods.len(), 1, "{pods:#?}");
+        let public = text(&pods[0]["metadata"]["annotations"][ANNOTATION_HOST_KEY]);
+        assert_eq!(result.outputs["hostKey"], public);
+        let secrets = site.secrets();
+        assert_eq!(secrets.len(), 1);
+        assert_eq!(secrets[0]["metadata"]["name"], pods[0]["spec"]["volumes"][1]["secret"]["secretName"]);
+        let private = PrivateKey::from_openssh(text(&secrets[0]["stringData"]["ssh_host_ed25519_key"])).unwrap();
+        assert_eq!(private.public_key().to_openssh().unwrap().trim(), public);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_create_makes_exactly_these_calls() {
+        let site = FakeSite::new();
+        let result = run(&site, &machine("blue-heron", 0), None).await.unwrap();
+        assert_one_machine(&site, &result);
+        assert_eq!(result.external_id, Some(machine("blue-heron", 0).external_id()));
+        let calls = site.with(|world| world.calls.clone());
+        assert_eq!(calls, ["GET configmaps", "LIST pods", "POST secrets", "POST pods", "LIST pods"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_create_adopts_and_changes_nothing() {
+        let site = FakeSite::new();
+        let machine = machine("blue-heron", 0);
+        let first = run(&site, &machine, None).await.unwrap();
+        site.with(|world| world.calls.clear());
+        // The catalog has moved on: what exists is not judged by it.
+        site.with(|world| world.catalog.as_mut().unwrap().zones = vec!["elsewhere".into()]);
+        assert_eq!(run(&site, &machine, None).await.unwrap(), first);
+        assert_eq!(site.with(|world| world.calls.clone()), ["GET configmaps", "LIST pods"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cut_once_or_twice_at_any_call_there_is_one_machine_in_the_end() {
+        let faults = |at| [Fault::Before(at), Fault::After(at)];
+        for first in (0..5).flat_map(faults) {
+            // A run after a cut may take more calls: the Secret is deleted and made again.
+            for second in (0..8).flat_map(faults) {
+                let site = FakeSite::new();
+                let machine = machine("blue-heron", 0);
+                assert!(run(&site, &machine, Some(first)).await.is_err(), "{first:?}");
+                let _ = run(&site, &machine, Some(second)).await;
+                let result = run(&site, &machine, None).await.unwrap();
+                assert_one_machine(&site, &result);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_of_a_dead_run_that_lands_late_leaves_one_machine_with_its_own_key() {
+        for at in 2..4 {
+            for late in 1..9 {
+                let site = FakeSite::new();
+                let machine = machine("blue-heron", 0);
+                assert!(run(&site, &machine, Some(Fault::Late(at, late))).await.is_err());
+                let result = run(&site, &machine, None).await.unwrap();
+                // Whatever has not landed yet lands now.
+                assert_eq!(run(&site, &machine, None).await.unwrap(), result, "call {at} lands {late} calls later");
+                assert_one_machine(&site, &result);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn extra_machines_and_wipes_of_the_owner_go_and_a_neighbour_stays() {
+        let site = FakeSite::new();
+        testing::add_neighbour(&site);
+        let older = machine("blue-heron", 0);
+        run(&site, &older, None).await.unwrap();
+        let wipe = template::wipe(&older, None, testing::IMAGE, "/disks").unwrap();
+        site.add_pod(serde_json::to_value(&wipe).unwrap(), json!({"phase": "Pending"}));
+        let newer = machine("blue-heron", 1);
+        let result = run(&site, &newer, None).await.unwrap();
+        assert_eq!(result.outputs["incarnation"], "1");
+        let names: Vec<String> = site.pods().iter().map(|pod| text(&pod["metadata"]["name"]).to_owned()).collect();
+        assert_eq!(names, [newer.pod_name(), "srv-grey-goose".into()]);
+        assert_eq!(site.with(|world| world.disks.len()), 3, "a sweep removes no disk");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_evicted_machine_is_made_again() {
+        let site = FakeSite::new();
+        let machine = machine("blue-heron", 0);
+        let pod = template::server(&machine, "blue-heron", "ssh-ed25519 OLD", "/disks").unwrap();
+        site.add_pod(serde_json::to_value(&pod).unwrap(), json!({"phase": "Failed", "reason": "Evicted"}));
+        let result = run(&site, &machine, None).await.unwrap();
+        assert_one_machine(&site, &result);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_older_run_does_not_touch_a_newer_machine() {
+        let site = FakeSite::new();
+        run(&site, &machine("blue-heron", 1), None).await.unwrap();
+        let error = run(&site, &machine("blue-heron", 0), None).await.unwrap_err();
+        assert_eq!((error.class(), error.reason()), (FailureClass::Refused, "NewerIncarnation"));
+        assert_eq!(site.pods().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_of_another_owner_with_our_name_is_a_conflict() {
+        let site = FakeSite::new();
+        let machine = machine("blue-heron", 0);
+        let pod = template::server(&machine, "blue-heron", "ssh-ed25519 X", "/disks").unwrap();
+        let foreign = relabelled(&pod, &machine.pod_name(), &[(LABEL_OWNER_UID, "somebody")]);
+        site.add_pod(foreign, json!({"phase": "Running"}));
+        let error = run(&site, &machine, None).await.unwrap_err();
+        assert_eq!((error.class(), error.reason()), (FailureClass::Invalid, "NameConflict"));
+        assert!(error.to_string().contains("somebody"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_offered_is_refused_before_any_write() {
+        let site = FakeSite::new();
+        let mut creation = testing::creation("token-0");
+        creation.image = "localhost/marsh-image:8".into();
+        let machine = Machine::new(testing::owner("blue-heron"), "f00d".into(), 0, creation).unwrap();
+        let result = to_result(&run(&site, &machine, None).await.unwrap_err());
+        assert_eq!(result.class, Some(FailureClass::Invalid));
+        assert!(result.message.contains(testing::IMAGE), "{}", result.message);
+        assert_eq!(site.with(|world| world.calls.clone()), ["GET configmaps", "LIST pods"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_class_of_an_answer_reaches_the_result() {
+        for (code, class) in [
+            (500, FailureClass::Transient),
+            (429, FailureClass::Throttled),
+            (401, FailureClass::Unauthorized),
+            (422, FailureClass::Invalid),
+        ] {
+            for at in 0..5 {
+                let error = run(&FakeSite::new(), &machine("blue-heron", 0), Some(Fault::Answer(at, code))).await;
+                let result = to_result(&error.unwrap_err());
+                assert_eq!(result.class, Some(class), "call {at}");
+                assert!(result.message.ends_with("as planned"), "{}", result.message);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_catalog_the_message_says_where_it_comes_from() {
+        let site = FakeSite::new();
+        site.with(|world| world.catalog = None);
+        let result = to_result(&run(&site, &machine("blue-heron", 0), None).await.unwrap_err());
+        assert_eq!(result.class, Some(FailureClass::Invalid));
+        assert!(result.message.contains("the chart makes it"), "{}", result.message);
+    }
+}

@@ -224,3 +224,103 @@ fn remaining(pods: &[Pod]) -> String {
     };
     pods.iter().map(describe).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use provisioning_api::names::LABEL_OWNER_UID;
+    use serde_json::json;
+
+    use super::*;
+    use crate::create::create;
+    use crate::errors::to_result;
+    use crate::testing::{self, FakeSite, Fault, label as label_of, machine};
+
+    async fn run(site: &FakeSite, fault: Option<Fault>) -> Result<StepResult, DeleteError> {
+        let mut process = site.start(fault).await;
+        delete(&mut process, &machine("blue-heron", 1), &mut Patience::new(120)).await
+    }
+
+    /// A site with a server in its second life, the disk of its first one, and a neighbour.
+    async fn inhabited() -> (FakeSite, String) {
+        let site = FakeSite::new();
+        let neighbour = testing::add_neighbour(&site);
+        for incarnation in 0..2 {
+            let mut process = site.start(None).await;
+            let machine = machine("blue-heron", incarnation);
+            create(&mut process, &machine, "blue-heron", &mut Patience::new(120)).await.unwrap();
+        }
+        assert_eq!(site.with(|world| world.disks.len()), 3);
+        site.with(|world| world.calls.clear());
+        (site, neighbour)
+    }
+
+    fn assert_only_the_neighbour_is_left(site: &FakeSite, neighbour: &str) {
+        assert!(site.pods().iter().all(|pod| label_of(pod, LABEL_OWNER_UID) != testing::UID), "{:#?}", site.pods());
+        assert_eq!(site.pods().len(), 1);
+        assert!(site.secrets().is_empty());
+        assert_eq!(site.with(|world| world.disks.iter().cloned().collect::<Vec<_>>()), [neighbour]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_secrets_and_disks_of_all_incarnations_go_in_this_order() {
+        let (site, neighbour) = inhabited().await;
+        let result = run(&site, None).await.unwrap();
+        assert_eq!(result.outputs["state"], "Gone");
+        assert_only_the_neighbour_is_left(&site, &neighbour);
+        let writes: Vec<String> = site.with(|world| {
+            world.calls.iter().filter(|call| !call.starts_with("LIST") && !call.starts_with("GET")).cloned().collect()
+        });
+        let expected = ["POST pods", "DELETE pods", "DELETE secrets", "DELETE secrets", "DELETE pods"];
+        assert_eq!(writes, expected, "wipe pod first, then the server, its Secrets, then the wipe pod");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cut_at_any_call_the_next_run_finishes() {
+        let mut cuts = 0;
+        for at in 0.. {
+            let mut finished = true;
+            for fault in [Fault::Before(at), Fault::After(at), Fault::Late(at, 2), Fault::Late(at, 5)] {
+                let (site, neighbour) = inhabited().await;
+                if run(&site, Some(fault)).await.is_err() {
+                    finished = false;
+                    cuts += 1;
+                    run(&site, None).await.unwrap();
+                    // A late create of a wipe pod lands by now; the sweep of the next run takes it.
+                    run(&site, None).await.unwrap();
+                }
+                assert_only_the_neighbour_is_left(&site, &neighbour);
+            }
+            if finished {
+                break;
+            }
+        }
+        assert!(cuts >= 40, "{cuts}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delete_of_what_never_was_succeeds() {
+        let site = FakeSite::new();
+        assert_eq!(run(&site, None).await.unwrap().outputs["state"], "Gone");
+        assert!(site.pods().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wipe_that_fails_is_told_and_tried_again() {
+        let (site, neighbour) = inhabited().await;
+        let wipe = template::wipe(&machine("blue-heron", 1), Some("reed"), testing::IMAGE, "/disks").unwrap();
+        let failed = json!({"phase": "Failed", "containerStatuses": [{"name": "wipe", "image": "i", "imageID": "",
+            "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 1,
+            "message": "rm: cannot remove '/disks/x': Operation not permitted"}}}]});
+        // One that ended in an earlier run says nothing about this one.
+        site.add_pod(serde_json::to_value(&wipe).unwrap(), failed.clone());
+        run(&site, None).await.unwrap();
+        assert_only_the_neighbour_is_left(&site, &neighbour);
+
+        let error = DeleteError::WipeDisks(
+            last_words(&serde_json::from_value(json!({"metadata": {}, "status": failed})).unwrap()).unwrap(),
+        );
+        let result = to_result(&error);
+        assert_eq!((result.class, result.reason.as_str()), (Some(FailureClass::Transient), "DisksRemain"));
+        assert!(result.message.contains("Operation not permitted"), "{}", result.message);
+    }
+}

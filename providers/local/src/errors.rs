@@ -33,7 +33,9 @@ pub fn words(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(kube::Error::Api(status)) = error.downcast_ref::<kube::Error>() {
+        // Errors box the client's, and the box is an error of its own.
+        let boxed = error.downcast_ref::<Box<kube::Error>>().map(|boxed| &**boxed);
+        if let Some(kube::Error::Api(status)) = boxed.or_else(|| error.downcast_ref()) {
             parts.push(status.message.clone());
             break;
         }

@@ -141,3 +141,74 @@ fn given_up(pod: &Pod, trouble: Option<Complaint>) -> ObserveError {
 fn not_ready(pod: String, phase: &str) -> ObserveError {
     ObserveError::AwaitReady { pod, phase: if phase.is_empty() { "no word from a node yet" } else { phase }.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::errors::to_result;
+    use crate::template;
+    use crate::testing::{FakeSite, Fault, machine};
+
+    async fn run(site: &FakeSite, fault: Option<Fault>) -> Result<StepResult, ObserveError> {
+        let process = site.start(fault).await;
+        observe(&process, &machine("blue-heron", 0), &mut Patience::new(120)).await
+    }
+
+    fn with_pod(status: Value) -> FakeSite {
+        let site = FakeSite::new();
+        site.with(|world| world.server_status = Some(status));
+        let pod = template::server(&machine("blue-heron", 0), "blue-heron", "ssh-ed25519 KEY", "/disks").unwrap();
+        site.add_pod(serde_json::to_value(&pod).unwrap(), json!({"phase": "Pending"}));
+        site
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ready_machine_is_reported_with_address_and_key() {
+        let site = with_pod(json!({"phase": "Running", "podIP": "10.9.8.7",
+            "conditions": [{"type": "Ready", "status": "True"}]}));
+        let outputs = run(&site, None).await.unwrap().outputs;
+        let expected = [("address", "10.9.8.7"), ("hostKey", "ssh-ed25519 KEY"), ("state", "Running")];
+        assert_eq!(outputs, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_is_absent_for_seconds_or_evicted_is_gone() {
+        let began = Instant::now();
+        let result = run(&FakeSite::new(), None).await.unwrap();
+        assert_eq!(result.outputs["state"], "Gone");
+        assert!(began.elapsed() >= GONE_AFTER);
+        let evicted = with_pod(json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}));
+        let result = run(&evicted, None).await.unwrap();
+        assert_eq!(result.outputs["state"], "Gone");
+        assert!(result.message.contains("Evicted: low on memory"), "{}", result.message);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_fails_is_no_absence() {
+        let error = run(&FakeSite::new(), Some(Fault::Answer(1, 500))).await.unwrap_err();
+        assert_eq!(error.class(), FailureClass::Transient);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_cannot_start_is_told_in_the_kubelet_s_words_before_the_deadline() {
+        let site = with_pod(json!({"phase": "Pending", "initContainerStatuses": [{"name": "fill", "image": "i",
+            "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ErrImagePull",
+            "message": "image localhost/x is not present"}}}]}));
+        let began = Instant::now();
+        let result = to_result(&run(&site, None).await.unwrap_err());
+        assert_eq!((result.class, result.reason.as_str()), (Some(FailureClass::Transient), "ServerNotStarting"));
+        assert!(result.message.contains("ErrImagePull: image localhost/x is not present"), "{}", result.message);
+        assert!(began.elapsed() < Duration::from_secs(40));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_machine_gets_all_the_time_there_is() {
+        let site = with_pod(json!({"phase": "Running", "podIP": "10.9.8.7"}));
+        let began = Instant::now();
+        let error = run(&site, None).await.unwrap_err();
+        assert_eq!((error.class(), error.reason()), (FailureClass::Transient, "ServerNotReady"));
+        assert!(began.elapsed() >= Duration::from_secs(100));
+    }
+}
