@@ -294,7 +294,7 @@ mod tests {
 
     fn file(folder: &Path, name: &str, destination: &str) -> ImageFile {
         let source = folder.join(name);
-        std::fs::write(&source, name).unwrap();
+        fs::write(&source, name).unwrap();
         ImageFile { source, destination: destination.into(), mode: Some(0o755) }
     }
 
@@ -304,10 +304,10 @@ mod tests {
         let (one, two) = (file(folder.path(), "one", "/usr/bin/heron"), file(folder.path(), "two", "/etc/heron"));
         let (first, second) = (folder.path().join("first.tar"), folder.path().join("second.tar"));
         write(&image(vec![one.clone(), two.clone()]), &first).unwrap();
-        std::fs::File::open(&one.source).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        File::open(&one.source).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
         write(&image(vec![two, one]), &second).unwrap();
-        assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
+        assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
     fn what_is_no_archive_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let text = folder.path().join("text");
-        std::fs::write(&text, "x".repeat(2000)).unwrap();
+        fs::write(&text, "x".repeat(2000)).unwrap();
         assert!(matches!(contents(&text), Err(ImageError::NotAnImage(_))));
     }
 }

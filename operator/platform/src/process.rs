@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(read_pid_file(&file), Some(own.clone()));
         write_pid_file(&file, &ProcessIdentity { start_ticks: 1, ..own }).unwrap();
         assert_eq!(read_pid_file(&file), None);
-        std::fs::write(&file, "not a pid").unwrap();
+        fs::write(&file, "not a pid").unwrap();
         assert_eq!(read_pid_file(&file), None);
     }
 }

@@ -172,11 +172,14 @@ fn remove_dead_links(folder: &Path, directory: &Path) {
     }
 }
 
-/// CNI remembers results in /var/lib/cni/results, a fixed place, in files named by the network.
+/// CNI remembers results in /var/lib/cni/results, a fixed place: `<network>-<sandbox>-eth0`, and for each sandbox's loopback
+/// `cni-loopback-<sandbox>-lo`, which does not say whose it is.
 fn remove_cni_results(folder: &Path, network: &str) {
-    let prefix = format!("{network}-");
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+        let name = entry.file_name();
+        let sandbox = name.to_str().and_then(|name| name.strip_prefix(network)?.strip_prefix('-')?.strip_suffix("-eth0"));
+        if let Some(sandbox) = sandbox {
+            let _ = std::fs::remove_file(folder.join(format!("cni-loopback-{sandbox}-lo")));
             let _ = std::fs::remove_file(entry.path());
         }
     }
