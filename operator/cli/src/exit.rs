@@ -11,4 +11,5 @@ pub(crate) fn negative() -> ExitCode {
 }
 
 /// Shown below every `--help`.
-pub(crate) const HELP: &str = "Exit codes: 0 done (or already so), 1 failed, 2 wrong usage, 3 asked and the answer is no";
+pub(crate) const HELP: &str =
+    "Exit codes: 0 done (or already so), 1 failed, 2 wrong usage, 3 asked and the answer is no";

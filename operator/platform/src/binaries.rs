@@ -8,7 +8,8 @@ use crate::command::{find_program, is_executable};
 
 const KUBERNETES: [&[u8]; 2] =
     [include_bytes!("../../../tools/kubernetes/go.mod"), include_bytes!("../../../tools/kubernetes/go.sum")];
-const RUNTIME: [&[u8]; 2] = [include_bytes!("../../../tools/runtime/go.mod"), include_bytes!("../../../tools/runtime/go.sum")];
+const RUNTIME: [&[u8]; 2] =
+    [include_bytes!("../../../tools/runtime/go.mod"), include_bytes!("../../../tools/runtime/go.sum")];
 const PAUSE: [&[u8]; 1] = [include_bytes!("../../../images/pause/pause.c")];
 
 /// Programs of the system that an instance needs, and the Debian package of each.
@@ -64,7 +65,8 @@ impl Binaries {
         let kubernetes = cache.join(keyed("kubernetes", KUBERNETES, Some("k8s.io/kubernetes")));
         let runtime = cache.join(keyed("runtime", RUNTIME, Some("github.com/containerd/containerd/v2")));
         let pause = cache.join(keyed("pause", PAUSE, None));
-        let programs = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
+        let programs =
+            ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
         built(&kubernetes, &programs)?;
         built(&runtime, &["etcd", "containerd", "containerd-shim-runc-v2", "ctr", "crictl"])?;
         built(&pause, &["pause"])?;
@@ -72,7 +74,8 @@ impl Binaries {
             find_program(program).ok_or(BinariesError::NotInstalled { program, package })?;
         }
         let cni = CNI_FOLDERS.iter().map(PathBuf::from).find(|folder| is_executable(&folder.join("bridge")));
-        let missing = BinariesError::NotInstalled { program: "the CNI plugins", package: "containernetworking-plugins" };
+        let missing =
+            BinariesError::NotInstalled { program: "the CNI plugins", package: "containernetworking-plugins" };
         Ok(Self { kubernetes, runtime, pause, cni: cni.ok_or(missing)? })
     }
 
@@ -133,9 +136,10 @@ fn keyed<const N: usize>(name: &str, files: [&[u8]; N], module: Option<&str>) ->
 /// The version of a module that a go.mod requires.
 fn pinned(go_mod: &str, module: &str) -> Option<String> {
     let lines = go_mod.lines().map(|line| line.trim_start_matches("require ").trim());
-    lines.filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == module).and_then(|(_, version)| {
-        version.split_ascii_whitespace().next().map(str::to_owned)
-    })
+    lines
+        .filter_map(|line| line.split_once(' '))
+        .find(|(name, _)| *name == module)
+        .and_then(|(_, version)| version.split_ascii_whitespace().next().map(str::to_owned))
 }
 
 #[cfg(test)]

@@ -123,7 +123,9 @@ pub(crate) fn remove(name: &str) -> Result<(), FileError> {
         while let Err(error) = fs::remove_dir(&path) {
             match error.raw_os_error().map(nix::errno::Errno::from_raw) {
                 Some(nix::errno::Errno::ENOENT) => break,
-                Some(nix::errno::Errno::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Some(nix::errno::Errno::EBUSY) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20))
+                }
                 _ => return Err(files::at("remove", &path)(error)),
             }
         }

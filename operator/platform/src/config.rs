@@ -42,7 +42,11 @@ impl Render<'_> {
         let cni = file(instance, "cni");
         files::create_directory(&cni)?;
         for client in CLIENTS {
-            files::write(&file(instance, &format!("{client}.kubeconfig")), self.client_kubeconfig(client).as_bytes(), 0o600)?;
+            files::write(
+                &file(instance, &format!("{client}.kubeconfig")),
+                self.client_kubeconfig(client).as_bytes(),
+                0o600,
+            )?;
         }
         files::write(&instance.kubeconfig(), self.admin_kubeconfig()?.as_bytes(), 0o600)?;
         files::write(&file(instance, "containerd.toml"), self.containerd().as_bytes(), 0o644)?;
@@ -60,13 +64,19 @@ impl Render<'_> {
             pki.certificate(name).display(),
             pki.key(name).display()
         );
-        kubeconfig("provisioning", &self.state.server, &format!("certificate-authority: {}", pki.authority().display()), &user)
+        kubeconfig(
+            "provisioning",
+            &self.state.server,
+            &format!("certificate-authority: {}", pki.authority().display()),
+            &user,
+        )
     }
 
     /// The administrator's: with all data inside, so that it can be copied.
     fn admin_kubeconfig(&self) -> Result<String, FileError> {
         let pki = Pki::of(self.instance);
-        let data = |path: PathBuf| std::fs::read(&path).map(|bytes| STANDARD.encode(bytes)).map_err(files::at("read", &path));
+        let data =
+            |path: PathBuf| std::fs::read(&path).map(|bytes| STANDARD.encode(bytes)).map_err(files::at("read", &path));
         let user = format!(
             "client-certificate-data: {}\n    client-key-data: {}",
             data(pki.certificate("admin"))?,
@@ -138,7 +148,10 @@ disabled_plugins = [
             },
         });
         let ports = serde_json::json!({ "type": "portmap", "capabilities": { "portMappings": true } });
-        format!("{:#}\n", serde_json::json!({ "cniVersion": "1.0.0", "name": instance.prefix(), "plugins": [bridge, ports] }))
+        format!(
+            "{:#}\n",
+            serde_json::json!({ "cniVersion": "1.0.0", "name": instance.prefix(), "plugins": [bridge, ports] })
+        )
     }
 
     fn kubelet(&self) -> String {

@@ -76,7 +76,8 @@ impl Prober {
                 connected.map(drop).map_err(|source| HealthError::Socket(path.clone(), source))
             }
             Self::Http { client, url, path } => {
-                let request = http::Request::get(path).body(Vec::new()).map_err(|_| HealthError::Address(url.clone()))?;
+                let request =
+                    http::Request::get(path).body(Vec::new()).map_err(|_| HealthError::Address(url.clone()))?;
                 let answer = tokio::time::timeout(TIMEOUT, client.request_text(request)).await;
                 let answer = answer.map_err(|_| HealthError::Timeout(url.clone()))?;
                 answer.map(drop).map_err(|source| HealthError::Request(url.clone(), Box::new(source)))

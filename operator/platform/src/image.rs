@@ -126,7 +126,9 @@ fn write_archive(image: &Image, layer_path: &Path, output: &Path) -> Result<(), 
     let file = File::create(output).map_err(at("create", output))?;
     let mut archive = tar::Builder::new(BufWriter::new(file));
     let mut append = |name: &str, size: u64, content: &mut dyn Read| {
-        archive.append_data(&mut header(size, 0o644, tar::EntryType::Regular), name, content).map_err(at("write", output))
+        archive
+            .append_data(&mut header(size, 0o644, tar::EntryType::Regular), name, content)
+            .map_err(at("write", output))
     };
     append(&config_name, configuration.len() as u64, &mut configuration.as_bytes())?;
     append(&layer_name, layer_size, &mut layer)?;
@@ -289,7 +291,13 @@ mod tests {
 
     fn image(files: Vec<ImageFile>) -> Image {
         let entrypoint = vec!["/usr/bin/heron".to_owned()];
-        Image { name: "localhost/heron:1".to_owned(), layer: Layer::Files(files), entrypoint, environment: vec![], user: Some("65532".to_owned()) }
+        Image {
+            name: "localhost/heron:1".to_owned(),
+            layer: Layer::Files(files),
+            entrypoint,
+            environment: vec![],
+            user: Some("65532".to_owned()),
+        }
     }
 
     fn file(folder: &Path, name: &str, destination: &str) -> ImageFile {
@@ -316,7 +324,8 @@ mod tests {
         let layer = folder.path().join("layer");
         write_layer(&[file(folder.path(), "one", "/usr/bin/heron")], &layer).unwrap();
         let mut archive = tar::Archive::new(File::open(layer).unwrap());
-        let paths: Vec<PathBuf> = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        let paths: Vec<PathBuf> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
         assert_eq!(paths, ["usr", "usr/bin", "usr/bin/heron"].map(PathBuf::from));
     }
 

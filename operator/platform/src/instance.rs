@@ -17,7 +17,9 @@ const SOCKET_PATH_LENGTH: usize = 107;
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// Not a name: 1 to 20 of `a-z`, `0-9` and `-`, beginning with a letter.
-    #[error("failed to use {0:?} as an instance name: 1 to {NAME_LENGTH} of a-z, 0-9 and '-', a letter first, no '-' last")]
+    #[error(
+        "failed to use {0:?} as an instance name: 1 to {NAME_LENGTH} of a-z, 0-9 and '-', a letter first, no '-' last"
+    )]
     Name(String),
     /// Neither PROVISIONING_HOME nor HOME is set.
     #[error("failed to find the home directory: set HOME, or PROVISIONING_HOME to where instances may live")]

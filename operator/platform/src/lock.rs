@@ -12,7 +12,9 @@ use crate::files::{FileError, at, create_directory};
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another command holds it.
-    #[error("failed to get {0}: another `provisioning platform` command has worked on this for {1} s; wait for it to end")]
+    #[error(
+        "failed to get {0}: another `provisioning platform` command has worked on this for {1} s; wait for it to end"
+    )]
     Busy(String, u64),
     /// See [`FileError`].
     #[error(transparent)]

@@ -7,8 +7,11 @@ use nix::mount::{MntFlags, umount2};
 /// Mount points below `directory`, those mounted last first: the kernel lists them in the order of mounting.
 pub(crate) fn below(directory: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut points: Vec<PathBuf> =
-        text.lines().filter_map(mount_point).filter(|point| point.starts_with(directory) && point != directory).collect();
+    let mut points: Vec<PathBuf> = text
+        .lines()
+        .filter_map(mount_point)
+        .filter(|point| point.starts_with(directory) && point != directory)
+        .collect();
     points.reverse();
     points
 }

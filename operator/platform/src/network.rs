@@ -36,10 +36,14 @@ const NAMESPACES: &str = "/run/netns";
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// Every 10.K.0.0/16 from 10.100 on overlaps an address or a route of this machine.
-    #[error("failed to choose a subnet: every 10.K.0.0/16 with K from {FIRST_OCTET} to 254 overlaps a route of this machine (`ip route`)")]
+    #[error(
+        "failed to choose a subnet: every 10.K.0.0/16 with K from {FIRST_OCTET} to 254 overlaps a route of this machine (`ip route`)"
+    )]
     NoFreeSubnet,
     /// The recorded /16 is now somebody else's.
-    #[error("failed to use {block} again: this machine now has the route {route}; remove it, or purge the instance to have it choose anew")]
+    #[error(
+        "failed to use {block} again: this machine now has the route {route}; remove it, or purge the instance to have it choose anew"
+    )]
     SubnetTaken {
         /// The instance's own block.
         block: String,
@@ -169,7 +173,10 @@ pub(crate) fn ensure(network: &Network) -> Result<(), NetworkError> {
     }
     let mtu = egress_mtu().unwrap_or(1500).to_string();
     if !link_exists(name) {
-        run("ip", &["link", "add", name, "mtu", &mtu, "type", "veth", "peer", "name", UPLINK, "mtu", &mtu, "netns", name])?;
+        run(
+            "ip",
+            &["link", "add", name, "mtu", &mtu, "type", "veth", "peer", "name", UPLINK, "mtu", &mtu, "netns", name],
+        )?;
     }
     run("ip", &["address", "replace", &format!("{}/30", network.machine_end()), "dev", name])?;
     run("ip", &["link", "set", name, "up"])?;
@@ -197,9 +204,9 @@ fn inside(network: &Network, words: &str) -> Result<String, CommandError> {
 fn refuse_foreign_routes(network: &Network) -> Result<(), NetworkError> {
     let block = network.block();
     let Some(range) = Range::parse(&block) else { return Ok(()) };
-    let foreign = routes()?.into_iter().find(|route| {
-        route.dev != network.name && Range::parse(&route.dst).is_some_and(|other| other.overlaps(range))
-    });
+    let foreign = routes()?
+        .into_iter()
+        .find(|route| route.dev != network.name && Range::parse(&route.dst).is_some_and(|other| other.overlaps(range)));
     match foreign {
         Some(Route { dst, dev }) => Err(NetworkError::SubnetTaken { block, route: format!("{dst} dev {dev}") }),
         None => Ok(()),
@@ -317,8 +324,10 @@ mod tests {
     #[test]
     fn the_ranges_of_an_instance_do_not_overlap() {
         let network = Network { octet: 100, name: "prov-x".to_owned() };
-        let ranges: Vec<Range> =
-            [network.pods(), network.services(), format!("{}/30", network.machine_end())].iter().filter_map(|text| Range::parse(text)).collect();
+        let ranges: Vec<Range> = [network.pods(), network.services(), format!("{}/30", network.machine_end())]
+            .iter()
+            .filter_map(|text| Range::parse(text))
+            .collect();
         assert_eq!(ranges.len(), 3);
         for (index, one) in ranges.iter().enumerate() {
             assert!(Range::parse(&network.block()).unwrap().overlaps(*one));

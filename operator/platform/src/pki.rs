@@ -109,14 +109,29 @@ fn wanted(node_name: &str, network: &Network) -> Vec<Wanted> {
     };
     let service = network.kubernetes_service().to_string();
     let kubernetes = "kubernetes.default.svc.cluster.local";
-    let api = ["127.0.0.1", "localhost", &node, &service, "kubernetes", "kubernetes.default", "kubernetes.default.svc", kubernetes, node_name];
+    let api = [
+        "127.0.0.1",
+        "localhost",
+        &node,
+        &service,
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        kubernetes,
+        node_name,
+    ];
     vec![
         certificate("apiserver", "kube-apiserver", None, &api),
         // No default role lets a user talk to kubelets, so the API server needs the group that may do everything.
         certificate("apiserver-kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"), &[]),
         certificate("admin", "provisioning-admin", Some("system:masters"), &[]),
         // The API server reaches the kubelet under the node's InternalIP; without it, logs and exec fail.
-        certificate("kubelet", &format!("system:node:{node_name}"), Some("system:nodes"), &[&node, "127.0.0.1", node_name]),
+        certificate(
+            "kubelet",
+            &format!("system:node:{node_name}"),
+            Some("system:nodes"),
+            &[&node, "127.0.0.1", node_name],
+        ),
         certificate("kube-controller-manager", "system:kube-controller-manager", None, &["127.0.0.1"]),
         certificate("kube-scheduler", "system:kube-scheduler", None, &["127.0.0.1"]),
         certificate("kube-proxy", "system:kube-proxy", None, &[]),
@@ -165,7 +180,8 @@ fn authority(pki: &Pki, now: Timestamp) -> Result<(Issuer<'static, KeyPair>, boo
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = distinguished("provisioning-ca", None);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    parameters.key_usages =
+        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     if let (Some(key), true) = (files::read_optional(&pki.key("ca"))?, pki.authority().is_file()) {
         let key = KeyPair::from_pem(&key).map_err(crypto("read", "ca"))?;
         return Ok((Issuer::new(parameters, key), false));

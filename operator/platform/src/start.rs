@@ -28,7 +28,9 @@ const SUPERVISOR_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Namespaces, mounts and cgroups need root.
-    #[error("failed to start: the platform runs containers and needs root; use sudo, or `--context` with a cluster of yours")]
+    #[error(
+        "failed to start: the platform runs containers and needs root; use sudo, or `--context` with a cluster of yours"
+    )]
     NotRoot,
     /// The supervisor ended at once.
     #[error("failed to run the supervisor; the end of {log} says:\n{tail}")]
@@ -39,7 +41,9 @@ pub enum StartError {
         tail: String,
     },
     /// Not everything came up in time.
-    #[error("failed to become ready within {seconds} s: {what}\nsee `provisioning platform status` and `provisioning platform logs`")]
+    #[error(
+        "failed to become ready within {seconds} s: {what}\nsee `provisioning platform status` and `provisioning platform logs`"
+    )]
     NotReady {
         /// The limit.
         seconds: u64,
@@ -159,7 +163,11 @@ fn run_supervisor(instance: &Instance, state: &State, supervisor: &[OsString]) -
     let log = OpenOptions::new().create(true).append(true).open(&path).map_err(at("open", &path))?;
     let errors = log.try_clone().map_err(at("open", &path))?;
     let mut command = Command::new("setsid");
-    command.arg("--fork").arg("nsenter").arg(format!("--net={}", state.network.namespace_file().display())).args(supervisor);
+    command
+        .arg("--fork")
+        .arg("nsenter")
+        .arg(format!("--net={}", state.network.namespace_file().display()))
+        .args(supervisor);
     // A working directory of the user's would keep his file system busy.
     command.current_dir("/").stdout(Stdio::from(log)).stderr(Stdio::from(errors));
     run_detached(&mut command)?;

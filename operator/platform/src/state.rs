@@ -69,7 +69,8 @@ impl State {
         let server = format!("https://{}:{API_PORT}", network.node_address());
         let cgroup = instance.prefix().to_owned();
         let state = Self { schema: SCHEMA, created: Timestamp::now(), network, cgroup, server };
-        let text = serde_json::to_string_pretty(&state).map_err(|source| StateError::Format("the new record".to_owned(), source))?;
+        let text = serde_json::to_string_pretty(&state)
+            .map_err(|source| StateError::Format("the new record".to_owned(), source))?;
         files::write(&instance.state_file(), text.as_bytes(), 0o644)?;
         Ok(state)
     }

@@ -148,7 +148,8 @@ pub fn status(instance: &Instance) -> Result<InstanceStatus, StatusError> {
         }
     }
     let running = services.values().any(|status| status.process.is_some());
-    let healthy = services.len() == Service::ALL.len() && services.values().all(|status| status.health == Health::Healthy);
+    let healthy =
+        services.len() == Service::ALL.len() && services.values().all(|status| status.health == Health::Healthy);
     let phase = match (&state, &supervisor) {
         (None, _) => Phase::Absent,
         (Some(_), None) if running => Phase::Orphaned,

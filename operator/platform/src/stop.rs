@@ -114,7 +114,10 @@ fn stop_locked(instance: &Instance, progress: &mut dyn FnMut(&str)) -> Result<St
 fn end_services(instance: &Instance) {
     for row in STOP_ROWS {
         let running = leftovers::processes(instance);
-        let row = running.into_iter().filter(|(_, name)| row.iter().any(|service| service.name() == name)).collect::<Vec<_>>();
+        let row = running
+            .into_iter()
+            .filter(|(_, name)| row.iter().any(|service| service.name() == name))
+            .collect::<Vec<_>>();
         for (identity, _) in &row {
             identity.signal(Signal::SIGTERM);
         }
@@ -177,7 +180,8 @@ fn remove_dead_links(folder: &Path, directory: &Path) {
 fn remove_cni_results(folder: &Path, network: &str) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let sandbox = name.to_str().and_then(|name| name.strip_prefix(network)?.strip_prefix('-')?.strip_suffix("-eth0"));
+        let sandbox =
+            name.to_str().and_then(|name| name.strip_prefix(network)?.strip_prefix('-')?.strip_suffix("-eth0"));
         if let Some(sandbox) = sandbox {
             let _ = std::fs::remove_file(folder.join(format!("cni-loopback-{sandbox}-lo")));
             let _ = std::fs::remove_file(entry.path());

@@ -12,7 +12,8 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use nix::sys::signal::Signal;
 use provisioning_platform::{
-    Health, Instance, Phase, ProcessIdentity, Service, StartOptions, Started, Stopped, client, leftovers, purge, start, status, stop,
+    Health, Instance, Phase, ProcessIdentity, Service, StartOptions, Started, Stopped, client, leftovers, purge, start,
+    status, stop,
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -85,7 +86,10 @@ fn kubelet(instance: &Instance) -> ProcessIdentity {
 async fn an_instance_survives_kills_keeps_its_objects_and_leaves_nothing_behind() {
     if std::env::var_os("PROVISIONING_PLATFORM_TESTS").is_none_or(|value| value != "1") {
         // Not eprintln, which the harness swallows for tests that pass.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: platform tests were NOT run; set PROVISIONING_PLATFORM_TESTS=1 (as root)\n");
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED: platform tests were NOT run; set PROVISIONING_PLATFORM_TESTS=1 (as root)\n"
+        );
         return;
     }
     let (heron, crane) = (instance("t1"), instance("t2"));
@@ -143,7 +147,8 @@ async fn a_second_instance_does_not_disturb_the_first(first: &Instance, second: 
 }
 
 async fn objects_are_there_after_stop_and_start_and_pods_run_again(instance: &Instance, api: &Client) {
-    let map = ConfigMap { data: Some(BTreeMap::from([("nest".to_owned(), "reeds".to_owned())])), ..ConfigMap::default() };
+    let map =
+        ConfigMap { data: Some(BTreeMap::from([("nest".to_owned(), "reeds".to_owned())])), ..ConfigMap::default() };
     let maps = Api::<ConfigMap>::namespaced(api.clone(), "default");
     let mut named = map.clone();
     named.metadata.name = Some("egret".to_owned());
@@ -153,5 +158,6 @@ async fn objects_are_there_after_stop_and_start_and_pods_run_again(instance: &In
     assert_eq!(stop(instance, &mut |_| {}).unwrap(), Stopped::AlreadyStopped);
     assert_eq!(started(instance).await, Started::Now);
     assert_eq!(maps.get("egret").await.unwrap().data, map.data);
-    eventually("the pod runs again", async || container(api, "egret").await.is_some_and(|(_, now)| now > restarts)).await;
+    eventually("the pod runs again", async || container(api, "egret").await.is_some_and(|(_, now)| now > restarts))
+        .await;
 }

@@ -165,7 +165,8 @@ async fn start(instance: &Instance, wait_timeout: Duration) -> Result<ExitCode> 
     let supervisor = std::iter::once(program.into_os_string()).chain(words).collect();
     let progress = Progress::new();
     let mut step = |message: &str| progress.step(message);
-    let started = provisioning_platform::start(instance, StartOptions { supervisor, wait_timeout, progress: &mut step }).await?;
+    let started =
+        provisioning_platform::start(instance, StartOptions { supervisor, wait_timeout, progress: &mut step }).await?;
     let name = instance.name();
     progress.finish(&match started {
         Started::Now => format!("instance {name} is ready, after {:.1} s", begin.elapsed().as_secs_f64()),
