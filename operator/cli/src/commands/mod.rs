@@ -1,0 +1,3 @@
+//! The groups of commands.
+
+pub(crate) mod platform;

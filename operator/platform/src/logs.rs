@@ -1,0 +1,95 @@
+//! The logs of an instance's services.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::files::{FileError, at};
+use crate::instance::Instance;
+
+/// How much of a log's end is looked at for its last lines.
+const TAIL_BYTES: u64 = 4 << 20;
+
+/// A log can't be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// No service of this name has written anything.
+    #[error("failed to find a log of {name:?}; there are: {}", known.join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// See [`FileError`].
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The reader has gone away.
+    #[error("failed to write")]
+    Output(#[source] std::io::Error),
+}
+
+/// The names of the logs that an instance has, sorted.
+pub fn log_names(instance: &Instance) -> Vec<String> {
+    let entries = std::fs::read_dir(instance.logs()).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".log")?.to_owned()));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// The log file of a service, of `supervisor`, or of `audit`.
+pub fn log_file(instance: &Instance, name: &str) -> Result<PathBuf, LogsError> {
+    let known = log_names(instance);
+    if known.iter().any(|other| other == name) {
+        Ok(instance.logs().join(format!("{name}.log")))
+    } else {
+        Err(LogsError::Unknown { name: name.to_owned(), known })
+    }
+}
+
+/// Writes the last `lines` lines of a file (of at most its last 4 MiB), and then, if `follow`, what is added, without end.
+pub fn show(path: &Path, lines: usize, follow: bool, output: &mut dyn Write) -> Result<(), LogsError> {
+    let mut file = File::open(path).map_err(at("read", path))?;
+    let size = file.metadata().map_err(at("read", path))?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES))).map_err(at("read", path))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).map_err(at("read", path))?;
+    output.write_all(last_lines(&text, lines)).map_err(LogsError::Output)?;
+    output.flush().map_err(LogsError::Output)?;
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    while follow {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(at("read", path))? == 0 {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        output.write_all(&line).map_err(LogsError::Output)?;
+        output.flush().map_err(LogsError::Output)?;
+    }
+    Ok(())
+}
+
+fn last_lines(text: &[u8], lines: usize) -> &[u8] {
+    let body = text.strip_suffix(b"\n").unwrap_or(text);
+    let breaks = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(position, _)| position + 1);
+    match lines {
+        0 => &[],
+        _ => &text[breaks.take(lines).nth(lines - 1).unwrap_or(0)..],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_whole_lines() {
+        assert_eq!(last_lines(b"a\nb\nc\n", 2), b"b\nc\n");
+        assert_eq!(last_lines(b"a\nb\nc", 1), b"c");
+        assert_eq!(last_lines(b"a\nb\n", 9), b"a\nb\n");
+        assert_eq!(last_lines(b"a\n", 0), b"");
+        assert_eq!(last_lines(b"", 3), b"");
+    }
+}

@@ -1,0 +1,242 @@
+//! Starting an instance: prepare what it needs, run its supervisor, wait until it accepts pods.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::binaries::{Binaries, BinariesError};
+use crate::cgroup;
+use crate::command::CommandError;
+use crate::files::{self, FileError, at};
+use crate::health::{self, HealthError};
+use crate::instance::Instance;
+use crate::leftovers::{self, SHIM};
+use crate::lock::{LockError, lock};
+use crate::network::{self, NetworkError};
+use crate::pki::{self, PkiError};
+use crate::services::Service;
+use crate::state::{State, StateError};
+use crate::status::{self, Health, StatusError};
+
+/// How long the supervisor may take to say that it is there.
+const SUPERVISOR_LIMIT: Duration = Duration::from_secs(10);
+
+/// An instance can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Namespaces, mounts and cgroups need root.
+    #[error(
+        "failed to start: the platform runs containers and needs root; use sudo, or `--context` with a cluster of yours"
+    )]
+    NotRoot,
+    /// The supervisor ended at once.
+    #[error("failed to run the supervisor; the end of {log} says:\n{tail}")]
+    Supervisor {
+        /// Its log.
+        log: String,
+        /// Its last lines.
+        tail: String,
+    },
+    /// Not everything came up in time.
+    #[error(
+        "failed to become ready within {seconds} s: {what}\nsee `provisioning platform status` and `provisioning platform logs`"
+    )]
+    NotReady {
+        /// The limit.
+        seconds: u64,
+        /// What is missing.
+        what: String,
+    },
+    /// A process of an earlier run can't be ended.
+    #[error("failed to end {0}, left by an earlier supervisor")]
+    Orphan(String),
+    /// See [`BinariesError`].
+    #[error(transparent)]
+    Binaries(#[from] BinariesError),
+    /// See [`LockError`].
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// See [`StateError`].
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// See [`StatusError`].
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// See [`NetworkError`].
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// See [`PkiError`].
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// See [`FileError`].
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// See [`CommandError`].
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// See [`HealthError`].
+    #[error(transparent)]
+    Health(#[from] HealthError),
+}
+
+/// How to start.
+pub struct StartOptions<'a> {
+    /// The program, with its arguments, that calls [`crate::supervise`] for the instance.
+    pub supervisor: Vec<OsString>,
+    /// How long to wait until pods are accepted. Cold, on two busy cores, it takes half a minute.
+    pub wait_timeout: Duration,
+    /// Told what is being done, at every change.
+    pub progress: &'a mut dyn FnMut(&str),
+}
+
+/// What `start` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It was started.
+    Now,
+    /// It ran already.
+    AlreadyRunning,
+}
+
+/// Starts an instance and waits until it accepts pods. One that runs already is fine.
+///
+/// After a killed supervisor, its services are ended and started anew; containers go on meanwhile.
+pub async fn start(instance: &Instance, options: StartOptions<'_>) -> Result<Started, StartError> {
+    let StartOptions { supervisor, wait_timeout, progress } = options;
+    if !nix::unistd::geteuid().is_root() {
+        return Err(StartError::NotRoot);
+    }
+    Binaries::find()?;
+    let deadline = Instant::now() + wait_timeout;
+    let _held = lock(&instance.lock_file(), wait_timeout)?;
+    if status::supervisor(instance).is_some() {
+        wait_until_ready(instance, deadline, wait_timeout, progress).await?;
+        return Ok(Started::AlreadyRunning);
+    }
+    progress("preparing network, keys and cgroups");
+    end_orphans(instance)?;
+    let state = prepare(instance)?;
+    progress("starting the supervisor");
+    run_supervisor(instance, &state, &supervisor)?;
+    wait_until_ready(instance, deadline, wait_timeout, progress).await?;
+    Ok(Started::Now)
+}
+
+/// Ends the services that a killed supervisor left. Shims stay, and with them the containers.
+fn end_orphans(instance: &Instance) -> Result<(), StartError> {
+    for (identity, name) in leftovers::processes(instance) {
+        if name != SHIM && !identity.terminate(Duration::from_secs(5)) {
+            return Err(StartError::Orphan(format!("{name} (pid {})", identity.pid)));
+        }
+    }
+    files::remove(&instance.run())?;
+    Ok(files::remove(&instance.status_file())?)
+}
+
+fn prepare(instance: &Instance) -> Result<State, StartError> {
+    for directory in [instance.run(), instance.logs(), instance.config(), instance.kubelet_root()] {
+        files::create_directory(&directory)?;
+    }
+    // etcd refuses a directory that others may read.
+    let etcd = instance.etcd();
+    files::create_directory(&etcd)?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&etcd, private).map_err(at("set the mode of", &etcd))?;
+    let state = {
+        // Two new instances at once must not choose the same subnet.
+        let services = instance.directory().parent().unwrap_or(instance.directory());
+        let _held = lock(&services.join(".lock"), Duration::from_secs(60))?;
+        State::load_or_create(instance)?
+    };
+    network::ensure(&state.network)?;
+    cgroup::ensure(&state.cgroup)?;
+    pki::ensure(instance, &state.network, Timestamp::now())?;
+    Ok(state)
+}
+
+/// Runs the supervisor in a session of its own and in the instance's network namespace; mounts and cgroups stay ours.
+fn run_supervisor(instance: &Instance, state: &State, supervisor: &[OsString]) -> Result<(), StartError> {
+    let path = instance.logs().join("supervisor.log");
+    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(at("open", &path))?;
+    let errors = log.try_clone().map_err(at("open", &path))?;
+    let mut command = Command::new("setsid");
+    command
+        .arg("--fork")
+        .arg("nsenter")
+        .arg(format!("--net={}", state.network.namespace_file().display()))
+        .args(supervisor);
+    // A working directory of the user's would keep his file system busy.
+    command.current_dir("/").stdout(Stdio::from(log)).stderr(Stdio::from(errors));
+    run_detached(&mut command)?;
+    let deadline = Instant::now() + SUPERVISOR_LIMIT;
+    while status::supervisor(instance).is_none() || status::read(instance)?.is_none() {
+        if Instant::now() >= deadline {
+            return Err(StartError::Supervisor { log: path.display().to_string(), tail: tail(&path) });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// `setsid --fork` returns at once; what it forked keeps our log files, so its output is not collected.
+fn run_detached(command: &mut Command) -> Result<(), StartError> {
+    let shown = "setsid".to_owned();
+    let status = command.stdin(Stdio::null()).status();
+    let status = status.map_err(|source| CommandError::Spawn { command: shown.clone(), source })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(CommandError::Status { command: shown, status: status.to_string(), stderr: String::new() }.into())
+}
+
+fn tail(path: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
+}
+
+/// Waits until every service is healthy and the node accepts pods.
+async fn wait_until_ready(
+    instance: &Instance,
+    deadline: Instant,
+    limit: Duration,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), StartError> {
+    let mut client = None;
+    let mut shown = String::new();
+    loop {
+        let status = status::status(instance)?;
+        if status.supervisor.is_none() {
+            let path = instance.logs().join("supervisor.log");
+            return Err(StartError::Supervisor { log: path.display().to_string(), tail: tail(&path) });
+        }
+        let waiting: Vec<&str> = Service::ALL
+            .iter()
+            .filter(|service| status.services.get(service).is_none_or(|status| status.health != Health::Healthy))
+            .map(|service| service.name())
+            .collect();
+        let what = if waiting.is_empty() {
+            let client = match &client {
+                Some(client) => client,
+                None => client.insert(health::client(instance).await?),
+            };
+            match health::accepts_pods(client, &instance.node_name()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error.to_string(),
+            }
+        } else {
+            format!("waiting for {}", waiting.join(", "))
+        };
+        if what != shown {
+            progress(&what);
+            shown.clone_from(&what);
+        }
+        if Instant::now() >= deadline {
+            return Err(StartError::NotReady { seconds: limit.as_secs(), what });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
