@@ -99,7 +99,8 @@ pub trait RunsSteps {
     /// Condition `Stalled`, while it is True: nothing more happens by itself.
     fn stalled(&self) -> Option<&Condition> {
         let conditions = &self.run_status()?.conditions;
-        let is_stalled = |condition: &&Condition| condition.type_ == crate::conditions::types::STALLED && condition.status == "True";
+        let is_stalled =
+            |condition: &&Condition| condition.type_ == crate::conditions::types::STALLED && condition.status == "True";
         conditions.iter().find(is_stalled)
     }
 

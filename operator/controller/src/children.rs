@@ -1,8 +1,8 @@
 //! Steps without a Job: one API write on a child object (protocols §2).
 
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::ResourceExt;
 use provisioning_api::names::{
     ANNOTATION_APPLIED, ANNOTATION_RECONCILE, GROUP, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME,
     LABEL_OWNER_UID, MANAGER, VERSION,
@@ -25,7 +25,13 @@ fn api(ctx: &Context, namespace: &str, kind: &str) -> (Api<DynamicObject>, ApiRe
 ///
 /// # Errors
 /// Where the API server does not answer, or the child changed in between.
-pub async fn apply<K: Kind>(ctx: &Context, owner: &K, step: &StepStatus, child: &Child, key: RunKey) -> Result<bool, Error> {
+pub async fn apply<K: Kind>(
+    ctx: &Context,
+    owner: &K,
+    step: &StepStatus,
+    child: &Child,
+    key: RunKey,
+) -> Result<bool, Error> {
     let namespace = owner.namespace().unwrap_or_default();
     let (api, resource) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
@@ -44,9 +50,16 @@ pub async fn apply<K: Kind>(ctx: &Context, owner: &K, step: &StepStatus, child: 
     let mut object = found.unwrap_or_else(|| DynamicObject::new(&child.name, &resource).within(&namespace));
     fill(&mut object, owner, step, child);
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    let written = if existed { api.replace(&child.name, &parameters, &object).await } else { api.create(&parameters, &object).await };
+    let written = if existed {
+        api.replace(&child.name, &parameters, &object).await
+    } else {
+        api.create(&parameters, &object).await
+    };
     match written {
-        Ok(_) => Ok(false),
+        Ok(_) => {
+            ctx.runs.set(key, Knowledge::Created(ctx.now()));
+            Ok(false)
+        }
         // Refused as written: the step fails with the API server's own words.
         Err(kube::Error::Api(status)) if status.code == 422 || status.code == 403 => {
             let mut outcome = Outcome::failed(FailureClass::Invalid, "Refused", status.message.clone());

@@ -49,6 +49,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Time.
     pub clock: Clock,
+    /// Accounts and bindings known to be there (`Kind namespace/name`).
+    pub made: Mutex<BTreeSet<String>>,
     /// Bundle copies known to be in a workspace (`namespace/name`).
     pub copied: Mutex<BTreeSet<String>>,
 }

@@ -74,7 +74,8 @@ pub async fn run(
     }
     readiness.set();
     let mut leads = leader::elect(client.clone(), &settings).await.map_err(RunError::Elect)?;
-    let reporter = Reporter { controller: "provisioning-operator".to_owned(), instance: Some(settings.identity.clone()) };
+    let reporter =
+        Reporter { controller: "provisioning-operator".to_owned(), instance: Some(settings.identity.clone()) };
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
@@ -86,6 +87,7 @@ pub async fn run(
         slots: Slots::default(),
         metrics,
         clock,
+        made: std::sync::Mutex::default(),
         copied: std::sync::Mutex::default(),
     });
     tokio::pin!(shutdown);
@@ -125,8 +127,12 @@ async fn controllers(context: &Arc<Context>, queues: Queues) {
 }
 
 /// Runs the passes of one kind. Each pass is a task of its own: a panic in one is that pass's error, not the end.
-async fn control<K, Reconcile, Pass>(context: &Arc<Context>, store: Store<Guarded<K>>, queue: Queue<K>, reconcile: Reconcile)
-where
+async fn control<K, Reconcile, Pass>(
+    context: &Arc<Context>,
+    store: Store<Guarded<K>>,
+    queue: Queue<K>,
+    reconcile: Reconcile,
+) where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     Reconcile: Fn(Arc<Guarded<K>>, Arc<Context>) -> Pass,
     Pass: Future<Output = Result<Action, Error>> + Send + 'static,
@@ -151,4 +157,3 @@ where
         })
         .await;
 }
-

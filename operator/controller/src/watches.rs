@@ -116,9 +116,15 @@ pub fn start(client: &Client, namespace: &str) -> (Stores, Queues, Vec<tokio::ta
         tokio::spawn(watch(Api::all(c()), all(), writers.servers, f(), Fan::server)),
         tokio::spawn(watch(Api::all(c()), all(), writers.taskservs, f(), Fan::taskserv)),
         tokio::spawn(watch(Api::all(c()), all(), writers.workflows, f(), Fan::workflow)),
-        tokio::spawn(watch(Api::all(c()), managed.clone(), writers.pods, f(), |fan, pod: &Pod| fan.made_for(pod.labels(), pod.namespace()))),
-        tokio::spawn(watch(Api::all(c()), managed, writers.jobs, f(), |fan, job: &Job| fan.made_for(job.labels(), job.namespace()))),
-        tokio::spawn(watch(Api::namespaced(c(), namespace), extensions, writers.bundles, f(), |fan, _: &ConfigMap| fan.extension())),
+        tokio::spawn(watch(Api::all(c()), managed.clone(), writers.pods, f(), |fan, pod: &Pod| {
+            fan.made_for(pod.labels(), pod.namespace())
+        })),
+        tokio::spawn(watch(Api::all(c()), managed, writers.jobs, f(), |fan, job: &Job| {
+            fan.made_for(job.labels(), job.namespace())
+        })),
+        tokio::spawn(watch(Api::namespaced(c(), namespace), extensions, writers.bundles, f(), |fan, _: &ConfigMap| {
+            fan.extension()
+        })),
     ];
     (stores, queues, tasks)
 }
@@ -176,8 +182,13 @@ fn channels() -> (Wakers, Queues) {
 }
 
 /// Feeds one cache; after each change, wakes whom it concerns.
-async fn watch<K>(api: Api<K>, config: watcher::Config, mut writer: Writer<K>, fan: Fan, concerns: impl Fn(&Fan, &K) + Send)
-where
+async fn watch<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    mut writer: Writer<K>,
+    fan: Fan,
+    concerns: impl Fn(&Fan, &K) + Send,
+) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let mut initial: Vec<K> = Vec::new();
@@ -310,8 +321,12 @@ where
     }
 }
 
-fn wake_children<K>(store: &Store<Guarded<K>>, sender: &UnboundedSender<ObjectRef<Guarded<K>>>, namespace: &str, uid: &str)
-where
+fn wake_children<K>(
+    store: &Store<Guarded<K>>,
+    sender: &UnboundedSender<ObjectRef<Guarded<K>>>,
+    namespace: &str,
+    uid: &str,
+) where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     for object in store.state() {

@@ -170,7 +170,8 @@ impl Pass<'_> {
             }
             if new_input || (cause.is_some() && was_tried) {
                 if was_tried {
-                    let why = cause.map_or("its input changed".to_owned(), |other| format!("'{}' runs again", other.step));
+                    let why =
+                        cause.map_or("its input changed".to_owned(), |other| format!("'{}' runs again", other.step));
                     self.notes.push(format!("plan {} again: {why}", entry.id));
                     changed.insert(entry.id.clone());
                 }
@@ -401,7 +402,7 @@ fn planned(step: &Step) -> StepStatus {
 /// Brings the planned half of an entry up to date.
 fn describe(entry: &mut StepStatus, step: &Step) {
     entry.action = step.action;
-    entry.why = step.why.chars().take(64).collect();
+    entry.why = step.why.chars().take(128).collect();
     entry.undo = step.undo;
     entry.depends_on = step
         .depends_on

@@ -232,10 +232,7 @@ mod tests {
     #[test]
     fn an_unknown_dependency_names_the_nearest_step() {
         let error = Graph::new(vec![step("heron", &[]), step("redis", &["herno"])]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "step 'redis' depends on 'herno', which does not exist (did you mean 'heron'?)"
-        );
+        assert_eq!(error.to_string(), "step 'redis' depends on 'herno', which does not exist (did you mean 'heron'?)");
     }
 
     #[test]

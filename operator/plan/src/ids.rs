@@ -84,7 +84,10 @@ mod tests {
         assert_eq!(job_name("uid-1", "create", 1), "prov-8b301d70f4da0e03fa12cad0e97453fa");
         assert_eq!(creation_token("uid-1", "create", 1), "8b301d70f4da0e03fa12cad0e97453fa");
         assert_eq!(step_label("create"), "fa8847b0c3318327");
-        assert_eq!(InputHash::of(&serde_json::json!({"b": 1, "a": 2})), InputHash::of(&serde_json::json!({"a": 2, "b": 1})));
+        assert_eq!(
+            InputHash::of(&serde_json::json!({"b": 1, "a": 2})),
+            InputHash::of(&serde_json::json!({"a": 2, "b": 1}))
+        );
     }
 
     #[test]

@@ -7,7 +7,6 @@ use provisioning_api::names::ANNOTATION_RECONCILE;
 use provisioning_api::steps::{STATUS_SCHEMA, StepStatus};
 use provisioning_plan::conditions::{Standing, conditions};
 use provisioning_plan::decision::{Decision, Mode, Policy, Verdict, decide as plan_decide, hold};
-use provisioning_plan::graph::Graph;
 use provisioning_plan::settle::settle;
 use provisioning_plan::summary;
 
@@ -68,7 +67,8 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
 fn without_workspace(deleting: bool, settled: &[StepStatus]) -> (Decision, Standing) {
     let mut decision = hold(settled, &provisioning_plan::observed::Observed::new(), 0);
     decision.give_up.clear();
-    let untouched = settled.iter().all(|step| step.effect == provisioning_api::steps::StepEffect::None && !step.is_open());
+    let untouched =
+        settled.iter().all(|step| step.effect == provisioning_api::steps::StepEffect::None && !step.is_open());
     if deleting && untouched {
         decision.verdict = Verdict::Deleted;
         let standing = Standing::from(&decision.verdict);

@@ -28,7 +28,8 @@ const KEEP_JOB: SignedDuration = SignedDuration::from_mins(10);
 /// Where the API server refuses.
 pub async fn close_jobs<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
     for job in own_jobs(ctx, object) {
-        let finished = job.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|all| !all.is_empty());
+        let finished =
+            job.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|all| !all.is_empty());
         let Some(end) = end_of(ctx, &job).filter(|_| !finished) else { continue };
         let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &job.namespace().unwrap_or_default());
         let patch = serde_json::json!({"status": job_status(&job, &end)});
@@ -89,7 +90,9 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     let rest: Vec<String> = object.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
     match patch_finalizers(ctx, object, &rest).await {
         Ok(_) => Ok(true),
-        Err(Error::Request { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404) => Ok(true),
+        Err(Error::Request { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404) => {
+            Ok(true)
+        }
         Err(error) => Err(error),
     }
 }

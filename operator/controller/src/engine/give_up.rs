@@ -109,7 +109,8 @@ async fn close<K: Kind>(ctx: &Context, object: &K, name: &str) -> Result<Closed,
     match leases.create(&PostParams::default(), &lease).await {
         Ok(_) => Ok(Closed::ByUs),
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
-            let held = leases.get_opt(name).await.map_err(|source| Error::request("read", format!("Lease {name}"), source))?;
+            let held =
+                leases.get_opt(name).await.map_err(|source| Error::request("read", format!("Lease {name}"), source))?;
             let holder = held.and_then(|lease| lease.spec).and_then(|spec| spec.holder_identity).unwrap_or_default();
             Ok(if holder == CLOSED_BY_OPERATOR { Closed::ByUs } else { Closed::HeldBy(holder) })
         }

@@ -34,14 +34,19 @@ pub async fn readable<K: Kind>(ctx: &Context, guarded: &DeserializeGuard<K>) -> 
     }
 }
 
-async fn report<K: Resource<DynamicType = ()>>(
+/// Writes into the conditions of an object why it cannot be read.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn report<K: Resource<DynamicType = ()>>(
     ctx: &Context,
     meta: &kube::api::ObjectMeta,
     error: &str,
 ) -> Result<(), Error> {
     let (name, namespace) = (meta.name.clone().unwrap_or_default(), meta.namespace.clone().unwrap_or_default());
     let words: String = error.chars().take(512).collect();
-    let text = format!("this operator cannot read the stored object: {words}. Correct the field, or upgrade the operator");
+    let text =
+        format!("this operator cannot read the stored object: {words}. Correct the field, or upgrade the operator");
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
     let object = format!("{} {namespace}/{name}", K::kind(&()));
     let live = api.get_opt(&name).await.map_err(|source| Error::request("read", &object, source))?;

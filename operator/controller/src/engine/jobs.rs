@@ -16,9 +16,7 @@ use provisioning_api::names::{
 };
 use provisioning_api::steps::{Direction, StepStatus};
 use provisioning_plan::ids::{job_name, step_label};
-use provisioning_sdk::request::{
-    BUNDLE_FOLDER, ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope, Owner, SSH_FOLDER,
-};
+use provisioning_sdk::request::{BUNDLE_FOLDER, ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope, Owner, SSH_FOLDER};
 
 use super::kind::Task;
 use super::observe::EXECUTOR;
@@ -219,17 +217,15 @@ fn environment(job_name: &str, request: String) -> Vec<EnvVar> {
 }
 
 fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    }
+    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), read_only: Some(true), ..VolumeMount::default() }
 }
 
 fn resources() -> ResourceRequirements {
     let quantities = |cpu: &str, memory: &str| -> BTreeMap<String, Quantity> {
-        BTreeMap::from([("cpu".to_owned(), Quantity(cpu.to_owned())), ("memory".to_owned(), Quantity(memory.to_owned()))])
+        BTreeMap::from([
+            ("cpu".to_owned(), Quantity(cpu.to_owned())),
+            ("memory".to_owned(), Quantity(memory.to_owned())),
+        ])
     };
     ResourceRequirements {
         requests: Some(quantities("10m", "32Mi")),

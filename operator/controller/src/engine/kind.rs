@@ -105,7 +105,11 @@ pub trait Kind:
     fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>>;
 
     /// Reads related objects from the caches, and makes what it needs beside Jobs.
-    fn observe(&self, ctx: &Context, workspace: Option<&WorkspaceView>) -> impl Future<Output = Result<Self::Facts, Error>> + Send;
+    fn observe(
+        &self,
+        ctx: &Context,
+        workspace: Option<&WorkspaceView>,
+    ) -> impl Future<Output = Result<Self::Facts, Error>> + Send;
 
     /// (pure) Validates the spec and draws the graph from what is known.
     ///
@@ -151,7 +155,12 @@ pub trait Kind:
     }
 
     /// What follows the end of steps in other objects; called after the end is durable.
-    fn after_end(&self, _: &Context, _: &Self::Facts, _: &[StepStatus]) -> impl Future<Output = Result<(), Error>> + Send {
+    fn after_end(
+        &self,
+        _: &Context,
+        _: &Self::Facts,
+        _: &[StepStatus],
+    ) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::ready(Ok(()))
     }
 }
@@ -161,7 +170,8 @@ pub fn in_namespace<K>(store: &Store<DeserializeGuard<K>>, namespace: &str) -> V
 where
     K: Kind,
 {
-    let mut found = store.state_filter(|guarded| guarded.meta().namespace.as_deref() == Some(namespace) && guarded.0.is_ok());
+    let mut found =
+        store.state_filter(|guarded| guarded.meta().namespace.as_deref() == Some(namespace) && guarded.0.is_ok());
     found.sort_by(|left, right| left.meta().name.cmp(&right.meta().name));
     found
 }

@@ -1,7 +1,5 @@
 //! Stage 1 (client): everything that a pass looks at.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
@@ -136,6 +134,11 @@ fn views<K: Kind>(ctx: &Context, object: &K, now: Timestamp) -> (Observed, Optio
         let glance = Glance { stores: &ctx.stores, now };
         let (view, wake) = match (ctx.runs.get(&key), object.view(&glance, step)) {
             (Some(Knowledge::Over(outcome)), _) => (RunView::Ended(outcome), None),
+            // Just written: the cache has not seen it yet, and writing again would change nothing.
+            (Some(Knowledge::Created(at)), Some((RunView::Missing { .. }, wake))) => match on_its_way(at, now) {
+                Some(until) => (RunView::Alive, Some(until)),
+                None => (RunView::Missing { ours: true }, wake),
+            },
             (_, Some(view)) => view,
             (known, None) => pod_view(ctx, &namespace, step, key, known, now),
         };
@@ -176,7 +179,8 @@ pub fn executor_view(pod: &Pod) -> RunView {
     let container = status
         .and_then(|status| status.container_statuses.as_ref())
         .and_then(|containers| containers.iter().find(|container| container.name == EXECUTOR));
-    let terminated = container.and_then(|container| container.state.as_ref()).and_then(|state| state.terminated.as_ref());
+    let terminated =
+        container.and_then(|container| container.state.as_ref()).and_then(|state| state.terminated.as_ref());
     if let Some(terminated) = terminated {
         return RunView::Ended(outcome(terminated));
     }
@@ -207,16 +211,4 @@ fn outcome(terminated: &ContainerStateTerminated) -> Outcome {
         "NoResult",
         format!("the executor ended with exit code {} ({reason}) and left no result", terminated.exit_code),
     )
-}
-
-/// Objects that a Pod's or Job's labels say it was made for.
-pub fn owner_of(labels: &std::collections::BTreeMap<String, String>) -> Option<(&str, &str)> {
-    let kind = labels.get(LABEL_OWNER_KIND)?;
-    let name = labels.get(provisioning_api::names::LABEL_OWNER_NAME)?;
-    Some((kind, name))
-}
-
-/// A shared object, out of its cache.
-pub fn unshare<K: Clone>(object: &Arc<K>) -> K {
-    K::clone(object)
 }

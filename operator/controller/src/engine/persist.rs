@@ -76,8 +76,12 @@ pub async fn persist<K: Kind>(
     }
     let object = if next == seen.object { next } else { write_status(ctx, &next).await? };
     let uid = object.uid().unwrap_or_default();
-    let open: Vec<RunKey> =
-        decision.steps.iter().filter(|step| step.is_open()).map(|step| (uid.clone(), step.id.clone(), step.run)).collect();
+    let open: Vec<RunKey> = decision
+        .steps
+        .iter()
+        .filter(|step| step.is_open())
+        .map(|step| (uid.clone(), step.id.clone(), step.run))
+        .collect();
     ctx.runs.retain(&uid, &open);
     for step in decision.steps.iter().filter(|step| decision.start.contains(&step.id)) {
         ctx.runs.set((uid.clone(), step.id.clone(), step.run), Knowledge::Intended);

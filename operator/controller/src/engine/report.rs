@@ -1,6 +1,5 @@
 //! Stage 5 (client): always runs, also after an error; tells people and says when to look again.
 
-use kube::Resource;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use provisioning_api::conditions::reasons;

@@ -43,7 +43,11 @@ impl Kind for ProviderConfig {
         &stores.provider_configs
     }
 
-    fn observe(&self, ctx: &Context, workspace: Option<&WorkspaceView>) -> impl Future<Output = Result<Facts, Error>> + Send {
+    fn observe(
+        &self,
+        ctx: &Context,
+        workspace: Option<&WorkspaceView>,
+    ) -> impl Future<Output = Result<Facts, Error>> + Send {
         let namespace = self.namespace().unwrap_or_default();
         let wanted = workspace.is_some() && self.metadata.deletion_timestamp.is_none();
         let servers = in_namespace(&ctx.stores.servers, &namespace);
@@ -53,7 +57,15 @@ impl Kind for ProviderConfig {
         async move {
             if wanted {
                 let binding = accounts::site_binding(&namespace);
-                accounts::bind(ctx, &self.spec.site, &binding, LOCAL_PROVIDER_SITE_ROLE, &namespace, LOCAL_PROVIDER_ACCOUNT).await?;
+                accounts::bind(
+                    ctx,
+                    &self.spec.site,
+                    &binding,
+                    LOCAL_PROVIDER_SITE_ROLE,
+                    &namespace,
+                    LOCAL_PROVIDER_ACCOUNT,
+                )
+                .await?;
             }
             Ok(facts)
         }

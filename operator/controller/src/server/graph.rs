@@ -85,7 +85,9 @@ fn look(facts: &Facts, settled: &[StepStatus]) -> Option<String> {
 /// Whether the last look found no machine.
 pub(crate) fn is_gone(steps: &[StepStatus]) -> bool {
     steps.iter().any(|step| {
-        step.id == OBSERVE && step.phase == StepPhase::Succeeded && step.outputs.get(STATE).is_some_and(|state| state == "Gone")
+        step.id == OBSERVE
+            && step.phase == StepPhase::Succeeded
+            && step.outputs.get(STATE).is_some_and(|state| state == "Gone")
     })
 }
 
@@ -155,7 +157,9 @@ fn size(server: &Server, offer: &ProviderConfigStatus) -> Result<(i32, i64, i64)
             };
             (size.cores, size.memory.as_str(), size.disk.as_str())
         }
-        (None, None) => return Err(Standing::stalled(reasons::INVALID, "spec: give exactly one of size and providerSize")),
+        (None, None) => {
+            return Err(Standing::stalled(reasons::INVALID, "spec: give exactly one of size and providerSize"));
+        }
     };
     let unreadable = |field: &str, text: &str| {
         Standing::stalled(reasons::INVALID, format!("{field}: '{text}' is no size; write for example 512Mi or 10Gi"))
@@ -184,7 +188,8 @@ fn image(server: &Server, offer: &ProviderConfigStatus) -> Result<String, Standi
     let (os, version) = (image.os.as_deref().unwrap_or_default(), image.version.as_deref().unwrap_or_default());
     let found = offer.images.iter().find(|offered| offered.os == os && offered.version == version);
     found.map(|offered| offered.id.clone()).ok_or_else(|| {
-        let names: Vec<String> = offer.images.iter().map(|offered| format!("{} {}", offered.os, offered.version)).collect();
+        let names: Vec<String> =
+            offer.images.iter().map(|offered| format!("{} {}", offered.os, offered.version)).collect();
         invalid("spec.image", &format!("{os} {version}"), "image", &names)
     })
 }

@@ -53,12 +53,19 @@ impl Kind for Server {
         &stores.servers
     }
 
-    fn observe(&self, ctx: &Context, workspace: Option<&WorkspaceView>) -> impl Future<Output = Result<Facts, Error>> + Send {
+    fn observe(
+        &self,
+        ctx: &Context,
+        workspace: Option<&WorkspaceView>,
+    ) -> impl Future<Output = Result<Facts, Error>> + Send {
         let namespace = self.namespace().unwrap_or_default();
         let stores = &ctx.stores;
         let facts = Facts {
             provider: by_name(&stores.provider_configs, &namespace, &self.spec.provider_config_ref.name),
-            providers: in_namespace(&stores.provider_configs, &namespace).iter().map(|other| other.name_any()).collect(),
+            providers: in_namespace(&stores.provider_configs, &namespace)
+                .iter()
+                .map(|other| other.name_any())
+                .collect(),
             user_key: workspace.and_then(|workspace| workspace.ssh_public_key.clone()),
             busy_with: busy_with(stores, &namespace, &self.name_any()),
             asked: reconcile_request(self),

@@ -7,12 +7,13 @@ use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
 use provisioning_api::steps::{StepAction, StepPhase, UndoAction};
 use provisioning_api::taskserv::TaskservServer;
 use provisioning_api::{Server, Taskserv};
-use provisioning_extensions::{Catalog, CatalogEntry};
+use provisioning_extensions::{Catalog, Entry};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
 use provisioning_plan::ids::{InputHash, StepId};
 use provisioning_plan::nearest::hint;
+use semver::{Version, VersionReq};
 
 use super::Facts;
 use crate::bundles::Offered;
@@ -51,9 +52,9 @@ fn on_server(taskserv: &Taskserv, bundle: &Offered, name: &str, server: Option<&
     let extension = &taskserv.spec.extension.name;
     let gate = gate(taskserv, name, server);
     let machine = server.and_then(|server| server.status.as_ref());
-    let hash = machine.and_then(|status| status.machine_id.as_ref().map(|id| (status.incarnation, id))).map(|machine| {
-        InputHash::of(&(extension, &bundle.digest, &taskserv.spec.parameters, name, machine))
-    });
+    let hash = machine
+        .and_then(|status| status.machine_id.as_ref().map(|id| (status.incarnation, id)))
+        .map(|machine| InputHash::of(&(extension, &bundle.digest, &taskserv.spec.parameters, name, machine)));
     let undo = match taskserv.spec.deletion_policy {
         DeletionPolicy::Delete => UndoAction::Uninstall,
         DeletionPolicy::Orphan => UndoAction::Orphan,
@@ -110,17 +111,24 @@ pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<Offered, Sta
             config_map: provisioning_extensions::config_map_name(&pinned.name, &pinned.digest),
         });
     }
-    let entries = facts.bundles.iter().map(|offered| CatalogEntry {
-        name: offered.name.clone(),
-        version: offered.version.clone(),
-        digest: offered.digest.clone(),
+    let requirement = match wanted.version.as_deref().map(VersionReq::parse).transpose() {
+        Ok(requirement) => requirement,
+        Err(error) => {
+            let text = format!("spec.extension.version: no SemVer requirement: {error}; write for example ^1.2");
+            return Err(Standing::stalled(reasons::INVALID, text));
+        }
+    };
+    let entries = facts.bundles.iter().filter_map(|offered| {
+        let version = Version::parse(&offered.version).ok()?;
+        Some(Entry { name: offered.name.clone(), version, digest: offered.digest.clone() })
     });
-    let catalog = Catalog::new(entries.collect());
-    let found = catalog.resolve(&wanted.name, wanted.version.as_deref());
-    let entry = found.map_err(|error| Standing::stalled(reasons::UNKNOWN_REFERENCE, format!("spec.extension: {error}")))?;
+    let catalog = Catalog::new(entries);
+    let found = catalog.resolve(&wanted.name, requirement.as_ref());
+    let entry =
+        found.map_err(|error| Standing::stalled(reasons::UNKNOWN_REFERENCE, format!("spec.extension: {error}")))?;
     Ok(Offered {
         name: entry.name.clone(),
-        version: entry.version.clone(),
+        version: entry.version.to_string(),
         digest: entry.digest.clone(),
         config_map: provisioning_extensions::config_map_name(&entry.name, &entry.digest),
     })

@@ -94,8 +94,11 @@ impl Kind for Taskserv {
                 _,
             ) => return Err(format!("a Taskserv has no step that does {:?}", step.action)),
         };
-        let extension =
-            Extension { name: resolved.name.clone(), version: resolved.version.clone(), digest: resolved.digest.clone() };
+        let extension = Extension {
+            name: resolved.name.clone(),
+            version: resolved.version.clone(),
+            digest: resolved.digest.clone(),
+        };
         let bundle = Some(provisioning_extensions::config_map_name(&resolved.name, &resolved.digest));
         let parameters = self.spec.parameters.clone();
         let request = RunnerRequest::Script { target, extension, script, parameters };
@@ -124,7 +127,9 @@ impl Kind for Taskserv {
 
     /// A server that did not answer is looked at again by its own controller: its address may have changed.
     async fn after_end(&self, ctx: &Context, facts: &Facts, ended: &[StepStatus]) -> Result<(), Error> {
-        for step in ended.iter().filter(|step| step.class == Some(FailureClass::Transient) && step.reason == UNREACHABLE) {
+        for step in
+            ended.iter().filter(|step| step.class == Some(FailureClass::Transient) && step.reason == UNREACHABLE)
+        {
             let server = server_of(&step.id).and_then(|name| facts.servers.iter().find(|(other, _)| other == name));
             let Some((name, Some(server))) = server else { continue };
             if server.is_ready() {
@@ -146,4 +151,3 @@ async fn ask_for_a_look(ctx: &Context, server: &Server, name: &str, value: &str)
         Err(source) => Err(Error::request("patch", format!("Server {name}"), source)),
     }
 }
-

@@ -1,0 +1,104 @@
+// (pure) How a workflow's children stand, from the caches.
+
+use std::collections::BTreeMap;
+
+use kube::{Resource, ResourceExt};
+use provisioning_api::names::{ANNOTATION_APPLIED, ANNOTATION_RECONCILE, LABEL_OWNER_UID};
+use provisioning_api::shared::RunsSteps;
+use provisioning_api::steps::{FailureClass, StepPhase};
+use provisioning_api::{BatchWorkflow, Server, Taskserv};
+
+use crate::engine::kind::{Child, by_name};
+use crate::watches::Stores;
+
+/// How a child stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Ready for its generation.
+    Ready,
+    /// On its way; its words.
+    Moving(String),
+    /// Nothing more happens by itself; its words.
+    Stalled(String),
+}
+
+/// What a workflow sees of a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildView {
+    /// It carries this workflow's uid.
+    pub ours: bool,
+    /// It is on its way out.
+    pub deleting: bool,
+    /// The run that applied it last.
+    pub applied_run: Option<i64>,
+    /// How it stands.
+    pub standing: Standing,
+    /// Class of its first failed step.
+    pub class: Option<FailureClass>,
+    /// What it offers to other steps.
+    pub outputs: BTreeMap<String, String>,
+}
+
+pub(crate) fn view(stores: &Stores, workflow: &BatchWorkflow, child: &Child) -> Option<ChildView> {
+    let namespace = workflow.namespace().unwrap_or_default();
+    match child.kind {
+        "Server" => by_name(&stores.servers, &namespace, &child.name).map(|server: Server| {
+            let address = server.status.as_ref().and_then(|status| status.addresses.first());
+            let outputs = address.map(|address| ("address".to_owned(), address.address.clone()));
+            seen(workflow, &server, outputs.into_iter().collect())
+        }),
+        _ => by_name(&stores.taskservs, &namespace, &child.name).map(|taskserv: Taskserv| {
+            let rows = taskserv.status.as_ref().map(|status| status.servers.as_slice()).unwrap_or_default();
+            let named = rows.iter().flat_map(|row| {
+                row.outputs.iter().map(|(name, value)| (format!("{}.{name}", row.name), value.clone()))
+            });
+            let outputs = named.take(32).collect();
+            seen(workflow, &taskserv, outputs)
+        }),
+    }
+}
+
+fn seen<K: Resource<DynamicType = ()> + RunsSteps>(
+    workflow: &BatchWorkflow,
+    child: &K,
+    outputs: BTreeMap<String, String>,
+) -> ChildView {
+    let steps = child.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let failed = steps.iter().find(|step| matches!(step.phase, StepPhase::Failed | StepPhase::UndoFailed));
+    ChildView {
+        ours: child.labels().get(LABEL_OWNER_UID) == workflow.uid().as_ref(),
+        deleting: child.meta().deletion_timestamp.is_some(),
+        applied_run: child.annotations().get(ANNOTATION_APPLIED).and_then(|run| run.parse().ok()),
+        standing: standing(child),
+        class: failed.and_then(|step| step.class),
+        outputs,
+    }
+}
+
+fn standing<K: Resource<DynamicType = ()> + RunsSteps>(child: &K) -> Standing {
+    let Some(status) = child.run_status() else { return Standing::Moving(child.ready_message().to_owned()) };
+    let generation = child.meta().generation.unwrap_or(0);
+    let asked = child.annotations().get(ANNOTATION_RECONCILE).map(|value| value.chars().take(64).collect::<String>());
+    let heard = asked.is_none() || asked == status.last_handled_reconcile_at;
+    if status.observed_generation != generation || !heard {
+        return Standing::Moving("it has not seen its newest spec yet".to_owned());
+    }
+    if let Some(condition) = child.stalled() {
+        return Standing::Stalled(condition.message.clone());
+    }
+    if child.is_ready() && child.meta().deletion_timestamp.is_none() {
+        return Standing::Ready;
+    }
+    Standing::Moving(child.ready_message().to_owned())
+}
+
+/// The child that a step's `why` names (`Kind name`), for steps that are no longer in the spec.
+pub(crate) fn from_why(why: &str) -> Option<Child> {
+    let (kind, name) = why.split_once(' ')?;
+    let kind = match kind {
+        "Server" => "Server",
+        "Taskserv" => "Taskserv",
+        _ => return None,
+    };
+    Some(Child { kind, name: name.to_owned(), spec: serde_json::Value::Null, reconcile: None })
+}

@@ -1,0 +1,198 @@
+//! Workspace: not a plan of steps but the ground on which plans stand: epoch, accounts, SSH key, and the way down.
+
+pub mod accounts;
+mod teardown;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use provisioning_api::Workspace;
+use provisioning_api::conditions::reasons;
+use provisioning_api::names::{
+    EXECUTOR_ACCOUNT, EXECUTOR_ROLE, FINALIZER, LABEL_LIVE, LABEL_MANAGED_BY, LOCAL_PROVIDER_ACCOUNT, MANAGER,
+    SSH_SECRET, WORKSPACE_NAME,
+};
+use provisioning_api::steps::STATUS_SCHEMA;
+use provisioning_api::workspace::ObjectCounts;
+use provisioning_plan::conditions::{Standing, State, conditions};
+use russh::keys::ssh_key::{self, Algorithm, LineEnding};
+
+use crate::context::Context;
+use crate::engine::epoch;
+use crate::engine::kind::{Kind, in_namespace};
+use crate::error::Error;
+
+/// One pass over a Workspace.
+///
+/// # Errors
+/// The first request that failed.
+pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.metrics.reconciles.with_label_values(&["Workspace"]).inc();
+    let Some(workspace) = readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) };
+    let Some(workspace) = finalizer(&ctx, workspace).await? else { return Ok(Action::await_change()) };
+    let namespace = workspace.namespace().unwrap_or_default();
+    epoch::raised(&ctx, &namespace, &workspace).await?; // (client)
+    if workspace.metadata.deletion_timestamp.is_some() {
+        return teardown::go_on(&ctx, &workspace).await; // (client)
+    }
+    let key = prepare(&ctx, &workspace).await?; // (client)
+    report(&ctx, &workspace, standing(&workspace), key).await?; // (client)
+    Ok(Action::await_change())
+}
+
+fn standing(workspace: &Workspace) -> Standing {
+    if workspace.spec.suspend {
+        let text = "this Workspace is suspended: nothing forward is started until spec.suspend is false";
+        return Standing { state: State::Ready, reason: reasons::SUSPENDED, message: text.to_owned() };
+    }
+    Standing {
+        state: State::Ready,
+        reason: reasons::SUCCEEDED,
+        message: "accounts and SSH key are in place".to_owned(),
+    }
+}
+
+async fn readable(ctx: &Context, guarded: &DeserializeGuard<Workspace>) -> Result<Option<Workspace>, Error> {
+    match &guarded.0 {
+        Ok(workspace) if workspace.status.as_ref().is_some_and(|status| status.schema > STATUS_SCHEMA) => Ok(None),
+        Ok(workspace) => Ok(Some(workspace.clone())),
+        Err(invalid) => {
+            ctx.metrics.undecodable.with_label_values(&["Workspace"]).inc();
+            crate::engine::guard::report::<Workspace>(ctx, guarded.meta(), &invalid.error).await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn finalizer(ctx: &Context, workspace: Workspace) -> Result<Option<Workspace>, Error> {
+    let has = workspace.finalizers().iter().any(|name| name == FINALIZER);
+    if has {
+        return Ok(Some(workspace));
+    }
+    if workspace.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let mut finalizers = workspace.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    patch_finalizers(ctx, &workspace, &finalizers).await.map(Some)
+}
+
+async fn patch_finalizers(ctx: &Context, workspace: &Workspace, finalizers: &[String]) -> Result<Workspace, Error> {
+    let namespace = workspace.namespace().unwrap_or_default();
+    let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
+    let patch = serde_json::json!({"metadata": {
+        "resourceVersion": workspace.resource_version(),
+        "finalizers": finalizers,
+    }});
+    api.patch(WORKSPACE_NAME, &parameters(), &Patch::Merge(patch))
+        .await
+        .map_err(|source| Error::request("patch", format!("Workspace {namespace}/{WORKSPACE_NAME}"), source))
+}
+
+fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// Label on the namespace, accounts, SSH key. Returns the public key.
+async fn prepare(ctx: &Context, workspace: &Workspace) -> Result<String, Error> {
+    let namespace = workspace.namespace().unwrap_or_default();
+    let known = workspace.status.as_ref().and_then(|status| status.ssh_public_key.clone());
+    // Everything below was done before the key was published.
+    if let Some(key) = known {
+        return Ok(key);
+    }
+    set_live(ctx, &namespace, true).await?;
+    for account in [EXECUTOR_ACCOUNT, LOCAL_PROVIDER_ACCOUNT] {
+        accounts::account(ctx, &namespace, account).await?;
+        accounts::bind(ctx, &namespace, account, EXECUTOR_ROLE, &namespace, account).await?;
+    }
+    make_key(ctx, &namespace).await
+}
+
+/// Sets or removes the label that protects the namespace from deletion.
+async fn set_live(ctx: &Context, namespace: &str, live: bool) -> Result<(), Error> {
+    let api: Api<Namespace> = Api::all(ctx.client.clone());
+    let value = if live { serde_json::json!("true") } else { serde_json::Value::Null };
+    let patch = serde_json::json!({"metadata": {"labels": {LABEL_LIVE: value}}});
+    match api.patch_metadata(namespace, &parameters(), &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 && !live => Ok(()),
+        Err(source) => Err(Error::request("patch", format!("Namespace {namespace}"), source)),
+    }
+}
+
+/// Makes the workspace's key pair. A Secret that is there although no public key was published is of a pass that was
+/// cut off: nobody can have used it, and nobody may read it, so it is made anew.
+async fn make_key(ctx: &Context, namespace: &str) -> Result<String, Error> {
+    let failed = |reason: String| Error::GenerateKey { workspace: namespace.to_owned(), reason };
+    let key = russh::keys::PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)
+        .map_err(|error| failed(error.to_string()))?;
+    let private = key.to_openssh(LineEnding::LF).map_err(|error: ssh_key::Error| failed(error.to_string()))?;
+    let public = key.public_key().to_openssh().map_err(|error| failed(error.to_string()))?;
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(SSH_SECRET.to_owned()),
+            labels: Some([(LABEL_MANAGED_BY.to_owned(), MANAGER.to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        immutable: Some(true),
+        string_data: Some(
+            [("id_ed25519".to_owned(), private.to_string()), ("id_ed25519.pub".to_owned(), public.clone())].into(),
+        ),
+        ..Secret::default()
+    };
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    let name = format!("Secret {namespace}/{SSH_SECRET}");
+    match api.delete(SSH_SECRET, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(source) => return Err(Error::request("delete", name, source)),
+    }
+    api.create(&PostParams::default(), &secret).await.map_err(|source| Error::request("create", name, source))?;
+    Ok(public)
+}
+
+/// Writes status, if there is anything new in it.
+async fn report(ctx: &Context, workspace: &Workspace, standing: Standing, key: String) -> Result<(), Error> {
+    let mut next = workspace.clone();
+    let namespace = workspace.namespace().unwrap_or_default();
+    let generation = workspace.metadata.generation.unwrap_or(0);
+    let status = next.status.get_or_insert_default();
+    status.observed_generation = generation;
+    status.schema = STATUS_SCHEMA;
+    if !key.is_empty() {
+        status.ssh_public_key = Some(key);
+    }
+    status.objects = Some(counts(ctx, &namespace));
+    status.conditions = conditions(&standing, &status.conditions, generation, ctx.now());
+    if next == *workspace {
+        return Ok(());
+    }
+    let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
+    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    api.replace_status(WORKSPACE_NAME, &parameters, &next).await.map_err(|source| {
+        Error::request("update", format!("status of Workspace {namespace}/{WORKSPACE_NAME}"), source)
+    })?;
+    Ok(())
+}
+
+fn counts(ctx: &Context, namespace: &str) -> ObjectCounts {
+    fn count<K: Kind>(ctx: &Context, namespace: &str) -> i32 {
+        i32::try_from(in_namespace(K::store(&ctx.stores), namespace).len()).unwrap_or(i32::MAX)
+    }
+    ObjectCounts {
+        provider_configs: count::<provisioning_api::ProviderConfig>(ctx, namespace),
+        servers: count::<provisioning_api::Server>(ctx, namespace),
+        taskservs: count::<provisioning_api::Taskserv>(ctx, namespace),
+        batch_workflows: count::<provisioning_api::BatchWorkflow>(ctx, namespace),
+    }
+}
+
+/// When a pass that waits for deletions looks again, in case no watch event comes.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,123 @@
+// The way down: workflows, then services, then servers, then providers; the protection of the namespace goes last.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use kube::runtime::controller::Action;
+use provisioning_api::conditions::reasons;
+use provisioning_api::names::{
+    EXECUTOR_ACCOUNT, FINALIZER, LABEL_EXTENSION, LABEL_MANAGED_BY, LOCAL_PROVIDER_ACCOUNT, MANAGER, SSH_SECRET,
+};
+use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_plan::conditions::Standing;
+
+use super::{LOOK_AGAIN, accounts, patch_finalizers, report, set_live};
+use crate::context::{Context, lock};
+use crate::engine::finalize::delete;
+use crate::engine::kind::{Kind, in_namespace};
+use crate::engine::persist::api;
+use crate::error::Error;
+
+pub(crate) async fn go_on(ctx: &Context, workspace: &Workspace) -> Result<Action, Error> {
+    let namespace = workspace.namespace().unwrap_or_default();
+    let sites = sites(ctx, &namespace);
+    let left = [
+        take_down::<BatchWorkflow>(ctx, &namespace).await?,
+        take_down::<Taskserv>(ctx, &namespace).await?,
+        take_down::<Server>(ctx, &namespace).await?,
+        take_down::<ProviderConfig>(ctx, &namespace).await?,
+    ];
+    if let Some(text) = left.into_iter().flatten().next() {
+        report(ctx, workspace, Standing::reconciling(reasons::DELETING, text), String::new()).await?;
+        return Ok(Action::requeue(LOOK_AGAIN));
+    }
+    remove_ground(ctx, &namespace, &sites).await?;
+    set_live(ctx, &namespace, false).await?;
+    let rest: Vec<String> = workspace.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
+    patch_finalizers(ctx, workspace, &rest).await?;
+    forget(ctx, &namespace).await;
+    Ok(Action::await_change())
+}
+
+/// Deletes all objects of a kind, unless an earlier kind is still going. Says what is waited for.
+async fn take_down<K: Kind>(ctx: &Context, namespace: &str) -> Result<Option<String>, Error> {
+    let objects = in_namespace(K::store(&ctx.stores), namespace);
+    let mut waits = None;
+    for guarded in &objects {
+        let Ok(object) = &guarded.0 else { continue };
+        if object.meta().deletion_timestamp.is_none() && !earlier_kinds_live::<K>(ctx, namespace) {
+            delete(&api::<K>(ctx, object), &object.name_any()).await?;
+        }
+        let text = object.stalled().map(|condition| condition.message.clone()).unwrap_or_default();
+        waits.get_or_insert_with(|| {
+            let more = if text.is_empty() { String::new() } else { format!(": {text}") };
+            format!("waits for {} {}{more}", K::KIND, object.name_any())
+        });
+    }
+    Ok(waits)
+}
+
+/// Whether kinds that must go before this one still have objects.
+fn earlier_kinds_live<K: Kind>(ctx: &Context, namespace: &str) -> bool {
+    let some = |count: usize| count > 0;
+    let workflows = some(in_namespace(&ctx.stores.workflows, namespace).len());
+    let taskservs = some(in_namespace(&ctx.stores.taskservs, namespace).len());
+    let servers = some(in_namespace(&ctx.stores.servers, namespace).len());
+    match K::KIND {
+        "Taskserv" => workflows,
+        "Server" => workflows || taskservs,
+        "ProviderConfig" => workflows || taskservs || servers,
+        _ => false,
+    }
+}
+
+fn sites(ctx: &Context, namespace: &str) -> Vec<String> {
+    let configs = in_namespace(&ctx.stores.provider_configs, namespace);
+    let mut sites: Vec<String> =
+        configs.iter().filter_map(|guarded| guarded.0.as_ref().ok()).map(|config| config.spec.site.clone()).collect();
+    // The last ProviderConfig may be gone already; bindings that this process made are remembered.
+    let suffix = format!("/{}", accounts::site_binding(namespace));
+    let made = lock(&ctx.made);
+    sites.extend(
+        made.iter().filter_map(|key| key.strip_prefix("RoleBinding ")?.strip_suffix(&suffix)).map(str::to_owned),
+    );
+    sites.push(provisioning_api::names::DEFAULT_SITE.to_owned());
+    sites.sort();
+    sites.dedup();
+    sites
+}
+
+async fn remove_ground(ctx: &Context, namespace: &str, sites: &[String]) -> Result<(), Error> {
+    for site in sites {
+        let bindings: Api<RoleBinding> = Api::namespaced(ctx.client.clone(), site);
+        delete(&bindings, &accounts::site_binding(namespace)).await?;
+    }
+    let bindings: Api<RoleBinding> = Api::namespaced(ctx.client.clone(), namespace);
+    let service_accounts: Api<ServiceAccount> = Api::namespaced(ctx.client.clone(), namespace);
+    for account in [EXECUTOR_ACCOUNT, LOCAL_PROVIDER_ACCOUNT] {
+        delete(&bindings, account).await?;
+        delete(&service_accounts, account).await?;
+    }
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    delete(&secrets, SSH_SECRET).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), namespace);
+    let copies = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_EXTENSION}"));
+    let found = maps
+        .list_metadata(&copies)
+        .await
+        .map_err(|source| Error::request("list", format!("bundle copies in {namespace}"), source))?;
+    for map in found.items {
+        delete(&maps, &map.name_any()).await?;
+    }
+    Ok(())
+}
+
+/// A Workspace that is made here later starts from nothing.
+async fn forget(ctx: &Context, namespace: &str) {
+    let inside = format!(" {namespace}/");
+    let binding = format!("/{}", accounts::site_binding(namespace));
+    lock(&ctx.made).retain(|key| !key.contains(&inside) && !key.ends_with(&binding));
+    lock(&ctx.copied).retain(|key| !key.starts_with(&format!("{namespace}/")));
+    *ctx.epochs.cell(namespace).lock().await = None;
+}
