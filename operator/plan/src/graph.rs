@@ -124,7 +124,7 @@ impl Graph {
                 edges.add_edge(before, position, ());
             }
         }
-        let order = toposort(&edges, None).map_err(|cycle| whole_cycle(&edges, cycle.node_id(), &steps))?;
+        let order = toposort(&edges, None).map_err(|_| whole_cycle(&edges, &steps))?;
         let ordered = stable_order(&steps, &by_id, &order);
         let by_id = index(&ordered)?;
         Ok(Graph { steps: ordered, by_id })
@@ -176,15 +176,15 @@ fn stable_order(steps: &[Step], by_id: &BTreeMap<StepId, usize>, order: &[usize]
     positions.into_iter().map(|position| steps[position].clone()).collect()
 }
 
-/// The shortest circle through a node that is known to be on one, in the direction in which work would flow.
-fn whole_cycle(edges: &DiGraphMap<usize, ()>, node: usize, steps: &[Step]) -> GraphError {
-    let shortest = edges
-        .neighbors(node)
-        .filter_map(|next| astar(edges, next, |at| at == node, |_| 1_u32, |_| 0))
-        .min_by_key(|(cost, path)| (*cost, path.clone()));
-    let mut path = vec![steps[node].id.to_string()];
-    path.extend(shortest.into_iter().flat_map(|(_, rest)| rest).map(|position| steps[position].id.to_string()));
-    GraphError::Cycle { path }
+/// The shortest circle through the first step that is on one, in the direction in which work would flow.
+fn whole_cycle(edges: &DiGraphMap<usize, ()>, steps: &[Step]) -> GraphError {
+    let shortest = |node: usize| {
+        let circles = edges.neighbors(node).filter_map(|next| astar(edges, next, |at| at == node, |_| 1_u32, |_| 0));
+        circles.min_by_key(|(cost, path)| (*cost, path.clone())).map(|(_, rest)| (node, rest))
+    };
+    let circle = (0..steps.len()).find_map(shortest);
+    let path = circle.into_iter().flat_map(|(node, rest)| std::iter::once(node).chain(rest));
+    GraphError::Cycle { path: path.map(|position| steps[position].id.to_string()).collect() }
 }
 
 #[cfg(test)]
