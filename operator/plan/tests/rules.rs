@@ -1,0 +1,47 @@
+//! Single rules, each at one decision.
+
+mod support;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
+use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
+use provisioning_plan::graph::Graph;
+use provisioning_plan::observed::{Observed, Outcome, RunView};
+use provisioning_plan::settle::settle;
+use support::{at, entry, graph, graph_error, phases, policy, stored};
+
+fn ended(id: &str, outcome: Outcome) -> Observed {
+    Observed::from([(id.to_owned(), RunView::Ended(outcome))])
+}
+
+/// One whole pass.
+fn pass(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: &Policy, now: Timestamp) -> Decision {
+    decide(graph, &settle(steps, observed, now), observed, policy, now)
+}
+
+/// Entries of a graph whose steps all succeeded.
+fn all_succeeded(graph: &Graph) -> Vec<StepStatus> {
+    let mut steps = decide(graph, &[], &Observed::new(), &policy(), at(0)).steps;
+    for step in &mut steps {
+        step.phase = StepPhase::Succeeded;
+        step.run = 1;
+        step.epoch = 1;
+        step.started_at = Some(Time(at(0)));
+        step.finished_at = Some(Time(at(5)));
+        step.effect = StepEffect::Possible;
+    }
+    steps
+}
+
+#[test]
+fn a_retry_time_is_what_the_api_server_gives_back() {
+    let graph = graph("heron create");
+    let now = at(10) + SignedDuration::from_millis(321);
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let failed = ended("heron", Outcome::failed(FailureClass::Transient, "Reset", "connection reset"));
+    let decision = pass(&graph, &started.steps, &failed, &policy(), now);
+    let retry_at = decision.steps[0].retry_at.clone();
+    assert!(retry_at.is_some());
+    assert_eq!(stored(&decision.steps)[0].retry_at, retry_at);
+}
