@@ -1,9 +1,9 @@
 // Deletion and removed steps: what may have had an effect is undone, in reverse (protocols §5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use provisioning_api::steps::{Direction, StepEffect, StepPhase, StepStatus, UndoAction};
+use provisioning_api::steps::{Direction, StepDependency, StepEffect, StepPhase, StepStatus, UndoAction};
 
 use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, undo_retry};
 use crate::graph::Gate;
@@ -50,15 +50,17 @@ fn is_owed(entry: &StepStatus) -> bool {
 
 /// Starts every undo among `ids` whose dependents are done with.
 fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
+    let mut held = held_back(&pass.entries);
     for position in (0..pass.entries.len()).rev() {
         let entry = &pass.entries[position];
-        if !ids.contains(&entry.id) || entry.is_open() || !is_owed(entry) || holds_back(pass, &entry.id) {
+        if !ids.contains(&entry.id) || entry.is_open() || !is_owed(entry) || held[position] {
             continue;
         }
         if let Some(Gate::Gone(what)) = pass.graph.get(&entry.id).map(|step| &step.gate) {
             let (id, what) = (entry.id.clone(), what.clone());
             pass.notes.push(format!("{id} is undone: {what}"));
             nothing_left(&mut pass.entries[position], what);
+            held = held_back(&pass.entries);
             continue;
         }
         if !may_start(pass, position) {
@@ -76,12 +78,32 @@ fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
     }
 }
 
-/// Whether something that depends on this step is still open or waits for its own undo.
-fn holds_back(pass: &Pass<'_>, id: &str) -> bool {
-    pass.entries.iter().any(|other| {
-        let depends = other.depends_on.iter().any(|dependency| dependency.step == id);
-        depends && other.id != id && (other.is_open() || is_owed(other))
-    })
+/// Which entries must wait, by position: something built on them, directly or not, is open or waits for its own undo.
+fn held_back(entries: &[StepStatus]) -> Vec<bool> {
+    let positions: BTreeMap<&str, usize> =
+        entries.iter().enumerate().map(|(position, entry)| (entry.id.as_str(), position)).collect();
+    let below = |position: usize| {
+        let dependencies: &[StepDependency] = &entries[position].depends_on;
+        dependencies.iter().filter_map(|dependency| positions.get(dependency.step.as_str()).copied())
+    };
+    let mut held = vec![false; entries.len()];
+    let mut open: Vec<usize> = (0..entries.len()).filter(|position| entries[*position].is_open()).collect();
+    while let Some(position) = open.pop() {
+        for other in below(position) {
+            if !std::mem::replace(&mut held[other], true) {
+                open.push(other);
+            }
+        }
+    }
+    // Dependencies come earlier in the list. An edge that goes down is left over from an earlier graph; it is not
+    // followed, so that closed entries never wait for each other in a circle.
+    let mut built_on = vec![false; entries.len()];
+    for position in (0..entries.len()).rev() {
+        if built_on[position] || is_owed(&entries[position]) {
+            below(position).filter(|other| *other < position).for_each(|other| built_on[other] = true);
+        }
+    }
+    held.iter().zip(built_on).map(|(held, built_on)| *held || built_on).collect()
 }
 
 /// Whether a failed undo may be repeated now; one that may not any more becomes `UndoFailed`.

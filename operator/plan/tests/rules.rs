@@ -45,3 +45,12 @@ fn a_retry_time_is_what_the_api_server_gives_back() {
     assert!(retry_at.is_some());
     assert_eq!(stored(&decision.steps)[0].retry_at, retry_at);
 }
+
+#[test]
+fn nothing_is_undone_under_what_is_built_on_it_directly_or_not() {
+    let graph = graph("heron create\nreach reach after=heron\nredis install after=reach");
+    let steps = all_succeeded(&graph);
+    let deletion = Policy { mode: Mode::Delete, ..policy() };
+    let decision = pass(&graph, &steps, &Observed::new(), &deletion, at(10));
+    assert_eq!(decision.start, ["redis"]);
+}

@@ -60,8 +60,7 @@ impl Pass<'_> {
         let listed: Vec<&str> = self.decision.steps.iter().map(|step| step.id.as_str()).collect();
         assert_eq!(listed[..wanted.len()], wanted[..], "the graph's order is kept");
         let rest = &listed[wanted.len()..];
-        let kept: Vec<&str> =
-            self.settled.iter().map(|step| step.id.as_str()).filter(|id| rest.contains(id)).collect();
+        let kept: Vec<&str> = self.settled.iter().map(|step| step.id.as_str()).filter(|id| rest.contains(id)).collect();
         assert_eq!(rest, kept, "removed steps keep their order");
     }
 
@@ -129,7 +128,12 @@ impl Pass<'_> {
                         assert!(done, "S2: {id} was started while {} is {:?}", other.id, other.phase);
                         let wanted = self.graph.get(&other.id).unwrap();
                         if let (Gate::Open, Some(hash)) = (&wanted.gate, &wanted.input_hash) {
-                            assert_eq!(other.input_hash, hash.as_str(), "S2: {id} was started over an old {}", other.id);
+                            assert_eq!(
+                                other.input_hash,
+                                hash.as_str(),
+                                "S2: {id} was started over an old {}",
+                                other.id
+                            );
                         }
                     }
                     DependencyType::Soft => {
@@ -152,14 +156,25 @@ impl Pass<'_> {
             assert!(is_undoable(entry.undo), "{} cannot be undone", entry.id);
             let wanted = self.policy.mode == Mode::Forward && self.graph.get(&entry.id).is_some();
             assert!(!wanted, "{} is wanted and is undone", entry.id);
-            for other in &self.decision.steps {
-                if other.id == entry.id || !other.depends_on.iter().any(|dependency| dependency.step == entry.id) {
-                    continue;
-                }
+            for other in self.built_on(&entry.id) {
                 assert!(!other.is_open(), "S5: {} is undone under the open {}", entry.id, other.id);
                 assert!(!is_owed(other), "S5: {} is undone before {}", entry.id, other.id);
             }
         }
+    }
+
+    /// All that depends on a step, directly or not, as far as the order of the list allows.
+    fn built_on(&self, id: &str) -> Vec<&StepStatus> {
+        let mut found: BTreeSet<&str> = BTreeSet::from([id]);
+        let mut dependents = Vec::new();
+        for entry in &self.decision.steps {
+            let depends = entry.depends_on.iter().any(|dependency| found.contains(dependency.step.as_str()));
+            if depends && entry.id != id {
+                found.insert(&entry.id);
+                dependents.push(entry);
+            }
+        }
+        dependents
     }
 
     /// S8.

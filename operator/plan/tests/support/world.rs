@@ -385,9 +385,9 @@ impl World {
         lines.extend(decision.resume.iter().map(|id| format!("resume {id}")));
         lines.extend(decision.give_up.iter().map(|id| format!("give up {id}")));
         let clock = self.clock();
-        let wake = decision.wake_at.map_or_else(String::new, |at| {
-            format!(", wakes in {} s", at.duration_since(self.now).as_secs())
-        });
+        let wake = decision
+            .wake_at
+            .map_or_else(String::new, |at| format!(", wakes in {} s", at.duration_since(self.now).as_secs()));
         let progress = summary::progress(&decision.steps);
         lines.push(format!("= {} [{}]{wake}", verdict_text(&decision.verdict), progress.summary));
         for (number, line) in lines.iter().enumerate() {
