@@ -141,7 +141,10 @@ impl Pass<'_> {
         let known: BTreeMap<&str, &StepStatus> = steps.iter().map(|step| (step.id.as_str(), step)).collect();
         for step in self.graph.steps() {
             let mut entry = known.get(step.id.as_str()).map_or_else(|| planned(step), |entry| (*entry).clone());
-            describe(&mut entry, step);
+            // An open entry stays as its run was started, so that nothing it was built on goes away under it.
+            if !entry.is_open() {
+                describe(&mut entry, step);
+            }
             self.entries.push(entry);
         }
         let removed = steps.iter().filter(|step| self.graph.get(&step.id).is_none());

@@ -54,3 +54,15 @@ fn nothing_is_undone_under_what_is_built_on_it_directly_or_not() {
     let decision = pass(&graph, &steps, &Observed::new(), &deletion, at(10));
     assert_eq!(decision.start, ["redis"]);
 }
+
+#[test]
+fn an_open_entry_keeps_what_it_was_started_with() {
+    let before = graph("heron apply\nredis apply after=heron");
+    let mut steps = all_succeeded(&before);
+    steps[1].phase = StepPhase::Running;
+    let observed = Observed::from([("redis".to_owned(), RunView::Alive)]);
+    let after = graph("redis apply undo=Orphan");
+    let decision = pass(&after, &steps, &observed, &policy(), at(10));
+    assert_eq!(entry(&decision.steps, "redis"), entry(&steps, "redis"));
+    assert!(decision.start.is_empty(), "heron was undone under the open redis");
+}
