@@ -188,11 +188,12 @@ impl Pass<'_> {
         for entry in &mut self.entries {
             let Some(step) = self.graph.get(&entry.id) else { continue };
             let failed = matches!(entry.phase, StepPhase::Failed | StepPhase::UndoFailed | StepPhase::Undone);
+            let undo_waits = entry.phase == StepPhase::Undoing && !entry.is_open();
             let waits = entry.phase == StepPhase::Pending && (entry.attempt > 0 || entry.losses > 0);
             if self.policy.retry_requested && (failed || waits) {
                 self.notes.push(format!("plan {} again: asked for by annotation", entry.id));
                 reset(entry);
-            } else if matches!(entry.phase, StepPhase::Undone | StepPhase::UndoFailed) {
+            } else if matches!(entry.phase, StepPhase::Undone | StepPhase::UndoFailed) || undo_waits {
                 // It was removed once and is wanted again.
                 reset(entry);
             } else if let (StepPhase::Failed, Some(class)) = (entry.phase, entry.class) {

@@ -66,3 +66,15 @@ fn an_open_entry_keeps_what_it_was_started_with() {
     assert_eq!(entry(&decision.steps, "redis"), entry(&steps, "redis"));
     assert!(decision.start.is_empty(), "heron was undone under the open redis");
 }
+
+#[test]
+fn a_step_whose_undo_failed_can_be_wanted_again() {
+    let graph = graph("heron apply");
+    let mut steps = all_succeeded(&graph);
+    steps[0].phase = StepPhase::Undoing;
+    steps[0].class = Some(FailureClass::Transient);
+    steps[0].retry_at = Some(Time(at(100)));
+    let decision = pass(&graph, &steps, &Observed::new(), &policy(), at(10));
+    assert_eq!(decision.start, ["heron"]);
+    assert_eq!(decision.steps[0].phase, StepPhase::Running);
+}
