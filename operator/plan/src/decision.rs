@@ -104,6 +104,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) notes: Vec<String>,
     pub(crate) wake_at: Option<Timestamp>,
     waiting: BTreeMap<String, String>,
+    /// Entries that were open while a dependency was planned again, with its name.
+    overtaken: BTreeMap<String, String>,
 }
 
 /// Decides. `steps` are the settled checkpoints ([`crate::settle::settle`]), `graph` was built from them.
@@ -120,6 +122,7 @@ pub fn decide(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: 
         notes: Vec::new(),
         wake_at: None,
         waiting: BTreeMap::new(),
+        overtaken: BTreeMap::new(),
     };
     pass.merge(steps);
     match policy.mode {
@@ -143,6 +146,9 @@ impl Pass<'_> {
             let mut entry = known.get(step.id.as_str()).map_or_else(|| planned(step), |entry| (*entry).clone());
             // An open entry stays as its run was started, so that nothing it was built on goes away under it.
             if !entry.is_open() {
+                if let Some(other) = self.overtaken_by(&entry, step, steps) {
+                    self.overtaken.insert(entry.id.clone(), other);
+                }
                 describe(&mut entry, step);
             }
             self.entries.push(entry);
@@ -168,19 +174,57 @@ impl Pass<'_> {
             let new_input = entry.input_hash != hash;
             let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
             let was_tried = entry.run > 0 && entry.phase != StepPhase::Pending;
+            let cause = cause.map(|other| other.step.to_string()).or_else(|| self.overtaken.get(&entry.id).cloned());
             if new_input {
                 entry.input_hash = hash.to_owned();
             }
             if new_input || (cause.is_some() && was_tried) {
                 if was_tried {
-                    let why =
-                        cause.map_or("its input changed".to_owned(), |other| format!("'{}' runs again", other.step));
+                    let why = cause.map_or("its input changed".to_owned(), |other| format!("'{other}' runs again"));
                     self.notes.push(format!("plan {} again: {why}", entry.id));
                     changed.insert(entry.id.clone());
                 }
                 reset(entry);
             }
         }
+    }
+
+    /// The hard dependency that was planned again while this entry was open. Asked in the pass that sees the end of the
+    /// run, because only then does the entry still hold the edges that it was started with.
+    fn overtaken_by(&self, entry: &StepStatus, step: &Step, steps: &[StepStatus]) -> Option<String> {
+        let ended = matches!(self.observed.get(&entry.id), Some(RunView::Ended(_))) && !entry.is_open();
+        let started = entry.started_at.as_ref().filter(|_| ended)?.0.as_second();
+        let still_wanted = |id: &str| step.depends_on.iter().any(|dependency| dependency.step.as_str() == id);
+        let hard = entry.depends_on.iter().filter(|dependency| dependency.type_ == DependencyType::Hard);
+        let wanted = hard.filter(|dependency| still_wanted(&dependency.step));
+        let mut others = wanted.filter_map(|dependency| steps.iter().find(|other| other.id == dependency.step));
+        let newer = |other: &StepStatus| other.started_at.as_ref().is_some_and(|at| at.0.as_second() > started);
+        let other = others.find(|other| match other.phase {
+            StepPhase::Succeeded => newer(other),
+            StepPhase::Skipped => false,
+            StepPhase::Pending
+            | StepPhase::Running
+            | StepPhase::Failed
+            | StepPhase::Cancelled
+            | StepPhase::Omitted
+            | StepPhase::Undoing
+            | StepPhase::Undone
+            | StepPhase::UndoFailed => true,
+        });
+        other.map(|other| other.id.clone())
+    }
+
+    /// Whether a run of this step, begun now, could not be told from one before the open runs that depend on it: times
+    /// in status are whole seconds.
+    fn is_too_soon(&mut self, position: usize) -> bool {
+        let id = &self.entries[position].id;
+        let dependents = self.entries.iter().filter(|other| other.is_open());
+        let built_on = dependents.filter(|other| other.depends_on.iter().any(|dependency| dependency.step == *id));
+        let last = built_on.filter_map(|other| other.started_at.as_ref()).map(|time| time.0.as_second()).max();
+        let Some(last) = last.filter(|last| *last >= self.now.as_second()) else { return false };
+        let at = Timestamp::from_second(last.saturating_add(1)).unwrap_or(Timestamp::MAX);
+        self.wake(at);
+        true
     }
 
     /// Failed entries that may be tried again become Pending with a time.
@@ -266,7 +310,7 @@ impl Pass<'_> {
                 self.waiting.insert(entry.id.clone(), what.clone());
                 continue;
             }
-            if self.is_later(position) || !self.has_slot() {
+            if self.is_later(position) || self.is_too_soon(position) || !self.has_slot() {
                 continue;
             }
             let id = self.entries[position].id.clone();
@@ -292,8 +336,12 @@ impl Pass<'_> {
         if at <= self.now {
             return false;
         }
-        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        self.wake(at);
         true
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Whether one more step may be opened.
@@ -475,6 +523,7 @@ pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64) -> Decision {
         notes: Vec::new(),
         wake_at: None,
         waiting: BTreeMap::new(),
+        overtaken: BTreeMap::new(),
     };
     pass.finish()
 }

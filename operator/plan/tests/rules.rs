@@ -78,3 +78,23 @@ fn a_step_whose_undo_failed_can_be_wanted_again() {
     assert_eq!(decision.start, ["heron"]);
     assert_eq!(decision.steps[0].phase, StepPhase::Running);
 }
+
+#[test]
+fn what_was_open_while_its_dependency_ran_again_runs_again_itself() {
+    let text = "heron apply\nredis apply after=heron";
+    let mut steps = all_succeeded(&graph(text));
+    steps[1].phase = StepPhase::Running;
+    steps[1].started_at = Some(Time(at(6)));
+    let changed = graph("heron apply input=2\nredis apply after=heron");
+    let alive = Observed::from([("redis".to_owned(), RunView::Alive)]);
+    let first = pass(&changed, &steps, &alive, &policy(), at(6));
+    assert_eq!((first.start.len(), first.wake_at), (0, Some(at(7))), "within one second the order could not be told");
+    let second = pass(&changed, &first.steps, &alive, &policy(), at(7));
+    assert_eq!(second.start, ["heron"]);
+    let both = Observed::from([
+        ("heron".to_owned(), RunView::Ended(Outcome::succeeded())),
+        ("redis".to_owned(), RunView::Ended(Outcome::succeeded())),
+    ]);
+    let third = pass(&changed, &stored(&second.steps), &both, &policy(), at(20));
+    assert_eq!(third.start, ["redis"]);
+}
