@@ -18,6 +18,7 @@ pub(crate) fn everything(pass: &mut Pass<'_>) {
         }
     }
     let all: BTreeSet<String> = pass.entries.iter().map(|entry| entry.id.clone()).collect();
+    ask_again(pass, &all);
     undo(pass, &all);
 }
 
@@ -25,6 +26,7 @@ pub(crate) fn everything(pass: &mut Pass<'_>) {
 pub(crate) fn removed(pass: &mut Pass<'_>) {
     let ids = pass.entries.iter().filter(|entry| pass.graph.get(&entry.id).is_none());
     let removed: BTreeSet<String> = ids.map(|entry| entry.id.clone()).collect();
+    ask_again(pass, &removed);
     if pass.policy.removed == RemovedSteps::Undo && pass.policy.suspended_by.is_none() {
         undo(pass, &removed);
     }
@@ -46,6 +48,34 @@ fn is_owed(entry: &StepStatus) -> bool {
         UndoAction::None | UndoAction::Orphan => false,
     };
     undoable && (entry.effect == StepEffect::Possible || entry.phase == StepPhase::Undoing)
+}
+
+/// The reconcile annotation gives failed undos their attempts back; they are due at once, whether there is a place now
+/// or later.
+fn ask_again(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
+    if !pass.policy.retry_requested {
+        return;
+    }
+    let failed = |entry: &&mut StepStatus| match entry.phase {
+        StepPhase::Undoing => !entry.is_open(),
+        StepPhase::UndoFailed => true,
+        StepPhase::Pending
+        | StepPhase::Running
+        | StepPhase::Succeeded
+        | StepPhase::Failed
+        | StepPhase::Cancelled
+        | StepPhase::Skipped
+        | StepPhase::Omitted
+        | StepPhase::Undone => false,
+    };
+    for entry in pass.entries.iter_mut().filter(|entry| ids.contains(&entry.id)).filter(failed) {
+        pass.notes.push(format!("undo {} again: asked for by annotation", entry.id));
+        entry.phase = StepPhase::Undoing;
+        entry.attempt = 0;
+        entry.losses = 0;
+        entry.retry_at = None;
+        entry.class = None;
+    }
 }
 
 /// Starts every undo among `ids` whose dependents are done with.
@@ -112,12 +142,6 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
     match entry.phase {
         StepPhase::Undoing => {
             let Some(class) = entry.class else { return pass.has_slot() };
-            if pass.policy.retry_requested {
-                entry.attempt = 0;
-                entry.losses = 0;
-                entry.retry_at = None;
-                return pass.has_slot();
-            }
             match after_failure(entry, class, &undo_retry()) {
                 AfterFailure::GiveUp => {
                     entry.phase = StepPhase::UndoFailed;
@@ -130,13 +154,7 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
                 }
             }
         }
-        StepPhase::UndoFailed => {
-            let again = pass.policy.retry_requested;
-            if again {
-                entry.retry_at = None;
-            }
-            again && pass.has_slot()
-        }
+        StepPhase::UndoFailed => false,
         StepPhase::Pending
         | StepPhase::Running
         | StepPhase::Succeeded

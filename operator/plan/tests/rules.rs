@@ -98,3 +98,17 @@ fn what_was_open_while_its_dependency_ran_again_runs_again_itself() {
     let third = pass(&changed, &stored(&second.steps), &both, &policy(), at(20));
     assert_eq!(third.start, ["redis"]);
 }
+
+#[test]
+fn a_retry_that_was_asked_for_is_not_forgotten_for_want_of_a_place() {
+    let graph = graph("heron create");
+    let mut steps = all_succeeded(&graph);
+    steps[0].phase = StepPhase::UndoFailed;
+    steps[0].class = Some(FailureClass::Invalid);
+    let asked = Policy { mode: Mode::Delete, available: 0, retry_requested: true, ..policy() };
+    let first = pass(&graph, &steps, &Observed::new(), &asked, at(10));
+    assert!(first.start.is_empty());
+    let later = Policy { mode: Mode::Delete, ..policy() };
+    let second = pass(&graph, &first.steps, &Observed::new(), &later, at(11));
+    assert_eq!(second.start, ["heron"]);
+}
