@@ -242,7 +242,8 @@ impl Pass<'_> {
                 reset(entry);
             } else if let (StepPhase::Failed, Some(class)) = (entry.phase, entry.class) {
                 match after_failure(entry, class, &step.retry) {
-                    AfterFailure::GiveUp => {}
+                    // A time that was asked for with the last failure would look like a retry to come.
+                    AfterFailure::GiveUp => entry.retry_at = None,
                     AfterFailure::RetryAt(at) => {
                         entry.phase = StepPhase::Pending;
                         entry.retry_at = Some(Time(at));

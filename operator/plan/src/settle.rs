@@ -25,7 +25,8 @@ fn end(step: &mut StepStatus, direction: Direction, outcome: &Outcome, now: Time
     step.class = outcome.class;
     step.reason.clone_from(&outcome.reason);
     step.message = cut(&outcome.message);
-    step.retry_at = outcome.retry_after_seconds.and_then(|seconds| {
+    let retry_after = outcome.class.and(outcome.retry_after_seconds);
+    step.retry_at = retry_after.and_then(|seconds| {
         let wait = jiff::SignedDuration::from_secs(seconds.clamp(0, 24 * 3600));
         now.saturating_add(wait).ok().map(Time)
     });

@@ -112,3 +112,16 @@ fn a_retry_that_was_asked_for_is_not_forgotten_for_want_of_a_place() {
     let second = pass(&graph, &first.steps, &Observed::new(), &later, at(11));
     assert_eq!(second.start, ["heron"]);
 }
+
+#[test]
+fn a_wish_for_the_next_try_does_not_outlive_the_last_one() {
+    let graph = graph("heron create limit=0");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let mut outcome = Outcome::failed(FailureClass::Throttled, "TooManyRequests", "slow down");
+    outcome.retry_after_seconds = Some(60);
+    let failed = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
+    assert!(matches!(failed.verdict, Verdict::Failed(_)), "{:?}", failed.verdict);
+    let outcome = Outcome { retry_after_seconds: Some(60), ..Outcome::succeeded() };
+    let succeeded = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
+    assert_eq!(succeeded.verdict, Verdict::Ready);
+}
