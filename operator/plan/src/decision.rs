@@ -358,10 +358,13 @@ impl Pass<'_> {
     fn finish(self) -> Decision {
         let mut resume = Vec::new();
         let mut give_up = Vec::new();
+        // A deletion starts nothing forward, not even what was intended before it.
+        let unwanted =
+            |entry: &StepStatus| self.policy.mode == Mode::Delete && entry.open_direction() == Some(Direction::Forward);
         for entry in self.entries.iter().filter(|entry| entry.is_open() && !self.start.contains(&entry.id)) {
             let stale = entry.epoch < self.policy.epoch;
             match self.observed.get(&entry.id) {
-                Some(RunView::Missing { ours: true }) if !stale => resume.push(entry.id.clone()),
+                Some(RunView::Missing { ours: true }) if !stale && !unwanted(entry) => resume.push(entry.id.clone()),
                 Some(RunView::Alive | RunView::Ended(_)) if !stale => {}
                 Some(RunView::Alive | RunView::Ended(_) | RunView::Missing { .. } | RunView::Silent) | None => {
                     give_up.push(entry.id.clone());

@@ -125,3 +125,13 @@ fn a_wish_for_the_next_try_does_not_outlive_the_last_one() {
     let succeeded = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
     assert_eq!(succeeded.verdict, Verdict::Ready);
 }
+
+#[test]
+fn a_deletion_gives_up_a_forward_run_that_has_no_executor_yet() {
+    let graph = graph("heron apply");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let deletion = Policy { mode: Mode::Delete, ..policy() };
+    let observed = Observed::from([("heron".to_owned(), RunView::Missing { ours: true })]);
+    let decision = pass(&graph, &started.steps, &observed, &deletion, at(1));
+    assert_eq!((decision.resume.len(), decision.give_up), (0, vec!["heron".to_owned()]));
+}
