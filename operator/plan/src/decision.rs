@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use provisioning_api::names::MAX_WHY;
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{
     DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus,
@@ -12,6 +13,7 @@ use provisioning_api::steps::{
 use crate::graph::{Gate, Graph, Step};
 use crate::observed::{Observed, RunView};
 use crate::retry::{AfterFailure, after_failure};
+use crate::settle::{cut, prefix};
 use crate::undo;
 
 /// What bounds a pass.
@@ -271,7 +273,7 @@ impl Pass<'_> {
                     self.notes.push(format!("omit {}: {why}", entry.id));
                     entry.phase = StepPhase::Omitted;
                     "Omitted".clone_into(&mut entry.reason);
-                    entry.message = why;
+                    entry.message = cut(&why);
                     entry.retry_at = None;
                 }
                 (None, StepPhase::Omitted) => reset(entry),
@@ -458,7 +460,7 @@ fn planned(step: &Step) -> StepStatus {
 /// Brings the planned half of an entry up to date.
 fn describe(entry: &mut StepStatus, step: &Step) {
     entry.action = step.action;
-    entry.why = step.why.chars().take(128).collect();
+    entry.why = prefix(&step.why, MAX_WHY);
     entry.undo = step.undo;
     entry.depends_on = step
         .depends_on

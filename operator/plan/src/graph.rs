@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use petgraph::algo::{astar, toposort};
 use petgraph::graphmap::DiGraphMap;
-use provisioning_api::names::MAX_STEPS;
+use provisioning_api::names::{MAX_DEPENDENCIES, MAX_STEP_ID, MAX_STEPS};
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{DependencyType, StepAction, UndoAction};
 
@@ -87,7 +87,7 @@ pub enum GraphError {
     /// Too many steps or edges.
     #[error("{count} {what} are more than the {limit} that one object can hold: split it into several objects")]
     TooLarge {
-        /// `steps` or `dependencies`.
+        /// `steps`, `dependencies`, and where one step is too large, what of it.
         what: &'static str,
         /// How many.
         count: usize,
@@ -111,6 +111,10 @@ impl Graph {
     pub fn new(steps: Vec<Step>) -> Result<Self, GraphError> {
         check_size("steps", steps.len(), MAX_STEPS)?;
         check_size("dependencies", steps.iter().map(|step| step.depends_on.len()).sum(), MAX_EDGES)?;
+        for step in &steps {
+            check_size("dependencies of one step", step.depends_on.len(), MAX_DEPENDENCIES)?;
+            check_size("bytes in the name of one step", step.id.as_str().len(), MAX_STEP_ID)?;
+        }
         let by_id = index(&steps)?;
         let mut edges = DiGraphMap::<usize, ()>::new();
         for position in 0..steps.len() {

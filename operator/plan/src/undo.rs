@@ -8,6 +8,7 @@ use provisioning_api::steps::{Direction, StepDependency, StepEffect, StepPhase, 
 use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, undo_retry};
 use crate::graph::Gate;
 use crate::retry::{AfterFailure, after_failure};
+use crate::settle::cut;
 
 /// The object is being deleted: nothing forward, everything that may have had an effect backward.
 pub(crate) fn everything(pass: &mut Pass<'_>) {
@@ -89,7 +90,7 @@ fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
         if let Some(Gate::Gone(what)) = pass.graph.get(&entry.id).map(|step| &step.gate) {
             let (id, what) = (entry.id.clone(), what.clone());
             pass.notes.push(format!("{id} is undone: {what}"));
-            nothing_left(&mut pass.entries[position], what);
+            nothing_left(&mut pass.entries[position], &what);
             held = held_back(&pass.entries);
             continue;
         }
@@ -166,12 +167,12 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
     }
 }
 
-fn nothing_left(entry: &mut StepStatus, what: String) {
+fn nothing_left(entry: &mut StepStatus, what: &str) {
     entry.phase = StepPhase::Undone;
     entry.effect = StepEffect::None;
     entry.retry_at = None;
     "Gone".clone_into(&mut entry.reason);
-    entry.message = what;
+    entry.message = cut(what);
 }
 
 /// How a deletion stands.

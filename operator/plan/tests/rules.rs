@@ -135,3 +135,71 @@ fn a_deletion_gives_up_a_forward_run_that_has_no_executor_yet() {
     let decision = pass(&graph, &started.steps, &observed, &deletion, at(1));
     assert_eq!((decision.resume.len(), decision.give_up), (0, vec!["heron".to_owned()]));
 }
+
+#[test]
+fn what_a_run_leaves_fits_into_the_object_or_fails_with_words() {
+    let graph = graph("heron create");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let with =
+        |outputs: Vec<(String, String)>| Outcome { outputs: outputs.into_iter().collect(), ..Outcome::succeeded() };
+    let long_id = Outcome { external_id: Some("x".repeat(257)), ..Outcome::succeeded() };
+    let cases = [
+        (with((0..65).map(|number| (format!("o{number}"), String::new())).collect()), "TooManyOutputs"),
+        (with(vec![("motd".into(), "x".repeat(2049))]), "OutputTooLarge"),
+        (with((0..9).map(|number| (format!("o{number}"), "x".repeat(2000))).collect()), "OutputsTooLarge"),
+        (long_id, "ExternalIdTooLong"),
+    ];
+    for (outcome, reason) in cases {
+        let failed = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
+        let step = &failed.steps[0];
+        assert_eq!((step.phase, step.reason.as_str()), (StepPhase::Failed, reason));
+        assert_eq!(step.effect, StepEffect::Possible, "it may have acted");
+    }
+}
+
+#[test]
+fn a_failure_or_an_undo_is_judged_by_itself_and_not_by_the_size_of_its_outputs() {
+    let graph = graph("heron create");
+    let outputs = [("log".to_owned(), "x".repeat(20_000))];
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let mut outcome = Outcome::failed(FailureClass::Transient, "Reset", "connection reset");
+    outcome.outputs = outputs.clone().into();
+    let failed = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
+    assert_eq!(failed.steps[0].class, Some(FailureClass::Transient));
+
+    let deletion = Policy { mode: Mode::Delete, ..policy() };
+    let undoing = pass(&graph, &all_succeeded(&graph), &Observed::new(), &deletion, at(10));
+    let outcome = Outcome { outputs: outputs.into(), ..Outcome::succeeded() };
+    let undone = pass(&graph, &undoing.steps, &ended("heron", outcome), &deletion, at(20));
+    assert_eq!(undone.verdict, Verdict::Deleted);
+}
+
+#[test]
+fn texts_of_any_length_are_cut_to_what_status_holds() {
+    let name = "heron-".repeat(42);
+    let text = "ä".repeat(400);
+    let mut wanted = support::steps(&format!("{name} create gone={text}\nredis install after={name}"));
+    wanted[0].why.clone_from(&text);
+    let graph = Graph::new(wanted).unwrap();
+    let decision = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    for step in &decision.steps {
+        assert_eq!(step.phase, StepPhase::Omitted);
+        assert!(step.message.len() <= 256, "{} bytes", step.message.len());
+        assert!(step.why.len() <= 128, "{} bytes", step.why.len());
+    }
+    let graph = support::graph("heron create");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let failed = ended("heron", Outcome::failed(FailureClass::Invalid, &"Long".repeat(40), text));
+    let decision = pass(&graph, &started.steps, &failed, &policy(), at(10));
+    assert_eq!(decision.steps[0].reason.len(), 64);
+}
+
+#[test]
+fn a_graph_that_status_cannot_hold_is_refused() {
+    let many: String = (0..65).map(|number| format!("s{number} apply\n")).collect();
+    let names: Vec<String> = (0..65).map(|number| format!("s{number}")).collect();
+    let error = graph_error(&format!("{many}last apply after={}", names.join(",")));
+    assert!(error.to_string().starts_with("65 dependencies of one step are more than the 64"), "{error}");
+    let error = graph_error(&format!("{} apply", "x".repeat(254)));
+    assert!(error.to_string().starts_with("254 bytes in the name of one step are more than the 253"), "{error}");
+}
