@@ -396,9 +396,16 @@ impl Pass<'_> {
         let in_phase = |phase: StepPhase| self.entries.iter().find(move |entry| entry.phase == phase);
         let open: Vec<&str> =
             self.entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.id.as_str()).collect();
-        let failure = in_phase(StepPhase::Failed).or_else(|| in_phase(StepPhase::UndoFailed));
+        let removed = |entry: &StepStatus| self.graph.get(&entry.id).is_none();
+        let undo = match self.policy.removed {
+            RemovedSteps::Undo => undo::due(&self.entries).into_iter().filter(|entry| removed(entry)).collect(),
+            RemovedSteps::Forget => Vec::new(),
+        };
+        let failed = self.entries.iter().filter(|entry| !undo.iter().any(|other| other.id == entry.id));
+        let failure = failed.clone().find(|entry| entry.phase == StepPhase::Failed);
+        let failure = failure.or_else(|| failed.clone().find(|entry| entry.phase == StepPhase::UndoFailed));
         let retrying = self.entries.iter().find(|entry| !entry.is_open() && entry.retry_at.is_some());
-        let pending = in_phase(StepPhase::Pending).is_some() || in_phase(StepPhase::Undoing).is_some();
+        let pending = in_phase(StepPhase::Pending).is_some() || !undo.is_empty();
         if !open.is_empty() {
             let also = failure.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
             return Verdict::Running(format!("running {}{also}", open.join(", ")));
@@ -429,7 +436,18 @@ impl Pass<'_> {
 pub(crate) fn failure_text(entry: &StepStatus) -> String {
     let class = entry.class.map_or_else(String::new, |class| format!(" ({class:?})"));
     let words = if entry.message.is_empty() { &entry.reason } else { &entry.message };
-    format!("step '{}' failed{class}: {words}", entry.id)
+    let what = match entry.phase {
+        StepPhase::Undoing | StepPhase::UndoFailed => "undo of step",
+        StepPhase::Pending
+        | StepPhase::Running
+        | StepPhase::Succeeded
+        | StepPhase::Failed
+        | StepPhase::Cancelled
+        | StepPhase::Skipped
+        | StepPhase::Omitted
+        | StepPhase::Undone => "step",
+    };
+    format!("{what} '{}' failed{class}: {words}", entry.id)
 }
 
 fn planned(step: &Step) -> StepStatus {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use provisioning_api::steps::{Direction, StepDependency, StepEffect, StepPhase, StepStatus, UndoAction};
+use provisioning_api::steps::{Direction, StepEffect, StepPhase, StepStatus, UndoAction};
 
 use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, undo_retry};
 use crate::graph::Gate;
@@ -111,30 +111,48 @@ fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
 
 /// Which entries must wait, by position: something built on them, directly or not, is open or waits for its own undo.
 fn held_back(entries: &[StepStatus]) -> Vec<bool> {
-    let positions: BTreeMap<&str, usize> =
-        entries.iter().enumerate().map(|(position, entry)| (entry.id.as_str(), position)).collect();
-    let below = |position: usize| {
-        let dependencies: &[StepDependency] = &entries[position].depends_on;
-        dependencies.iter().filter_map(|dependency| positions.get(dependency.step.as_str()).copied())
-    };
+    let positions = positions(entries);
     let mut held = vec![false; entries.len()];
     let mut open: Vec<usize> = (0..entries.len()).filter(|position| entries[*position].is_open()).collect();
     while let Some(position) = open.pop() {
-        for other in below(position) {
-            if !std::mem::replace(&mut held[other], true) {
+        for dependency in &entries[position].depends_on {
+            if let Some(&other) = positions.get(dependency.step.as_str())
+                && !std::mem::replace(&mut held[other], true)
+            {
                 open.push(other);
             }
         }
     }
-    // Dependencies come earlier in the list. An edge that goes down is left over from an earlier graph; it is not
-    // followed, so that closed entries never wait for each other in a circle.
-    let mut built_on = vec![false; entries.len()];
+    held.iter().zip(beneath(entries, is_owed)).map(|(held, beneath)| *held || beneath).collect()
+}
+
+/// Which entries something closed is built on, directly or not, by position. Dependencies come earlier in the list; an
+/// edge that goes down is left over from an earlier graph and not followed, so that nothing waits in a circle.
+fn beneath(entries: &[StepStatus], is_built: impl Fn(&StepStatus) -> bool) -> Vec<bool> {
+    let positions = positions(entries);
+    let mut marked = vec![false; entries.len()];
     for position in (0..entries.len()).rev() {
-        if built_on[position] || is_owed(&entries[position]) {
-            below(position).filter(|other| *other < position).for_each(|other| built_on[other] = true);
+        if !marked[position] && !is_built(&entries[position]) {
+            continue;
+        }
+        for dependency in &entries[position].depends_on {
+            if let Some(&other) = positions.get(dependency.step.as_str()).filter(|other| **other < position) {
+                marked[other] = true;
+            }
         }
     }
-    held.iter().zip(built_on).map(|(held, built_on)| *held || built_on).collect()
+    marked
+}
+
+fn positions(entries: &[StepStatus]) -> BTreeMap<&str, usize> {
+    entries.iter().enumerate().map(|(position, entry)| (entry.id.as_str(), position)).collect()
+}
+
+/// Entries whose undo comes by itself: owed, not open, not given up, not under one that is.
+pub(crate) fn due(entries: &[StepStatus]) -> Vec<&StepStatus> {
+    let stuck = beneath(entries, |entry| entry.phase == StepPhase::UndoFailed && is_owed(entry));
+    let moves = |entry: &StepStatus| is_owed(entry) && !entry.is_open() && entry.phase != StepPhase::UndoFailed;
+    entries.iter().zip(stuck).filter(|(entry, stuck)| moves(entry) && !stuck).map(|(entry, _)| entry).collect()
 }
 
 /// Whether a failed undo may be repeated now; one that may not any more becomes `UndoFailed`.
@@ -177,19 +195,26 @@ fn nothing_left(entry: &mut StepStatus, what: &str) {
 
 /// How a deletion stands.
 pub(crate) fn verdict(entries: &[StepStatus]) -> Verdict {
+    let stuck = entries.iter().find(|entry| entry.phase == StepPhase::UndoFailed && is_owed(entry));
+    let also = stuck.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
     let open: Vec<&str> = entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.id.as_str()).collect();
     if !open.is_empty() {
-        return Verdict::Deleting(format!("waits for {}", open.join(", ")));
+        return Verdict::Deleting(format!("waits for {}{also}", open.join(", ")));
     }
-    let owed: Vec<&StepStatus> = entries.iter().filter(|entry| is_owed(entry)).collect();
-    let moving = owed.iter().find(|entry| entry.phase != StepPhase::UndoFailed);
-    let stuck = owed.iter().find(|entry| entry.phase == StepPhase::UndoFailed);
-    match (stuck, moving) {
-        (Some(entry), _) => Verdict::DeletionBlocked(failure_text(entry)),
-        (None, Some(entry)) if entry.class.is_some() && entry.phase == StepPhase::Undoing => {
-            Verdict::Deleting(format!("tries again: {}", failure_text(entry)))
+    let due = due(entries);
+    if let Some(entry) = due.iter().find(|entry| entry.phase == StepPhase::Undoing && entry.class.is_some()) {
+        return Verdict::Deleting(format!("tries again: {}{also}", failure_text(entry)));
+    }
+    // The last one goes first.
+    if let Some(entry) = due.last() {
+        return Verdict::Deleting(format!("undo of '{}' is next{also}", entry.id));
+    }
+    match stuck {
+        None => Verdict::Deleted,
+        Some(entry) => {
+            let left: Vec<&str> =
+                entries.iter().filter(|entry| is_owed(entry)).map(|entry| entry.id.as_str()).collect();
+            Verdict::DeletionBlocked(format!("{}; what remains: {}", failure_text(entry), left.join(", ")))
         }
-        (None, Some(entry)) => Verdict::Deleting(format!("undo of '{}' is next", entry.id)),
-        (None, None) => Verdict::Deleted,
     }
 }

@@ -203,3 +203,36 @@ fn a_graph_that_status_cannot_hold_is_refused() {
     let error = graph_error(&format!("{} apply", "x".repeat(254)));
     assert!(error.to_string().starts_with("254 bytes in the name of one step are more than the 253"), "{error}");
 }
+
+#[test]
+fn an_object_is_not_ready_while_something_removed_has_to_be_undone() {
+    let steps = all_succeeded(&graph("heron apply\ncurlew apply"));
+    let without = graph("curlew apply");
+    let full = Policy { available: 0, ..policy() };
+    let decision = pass(&without, &steps, &Observed::new(), &full, at(10));
+    assert!(matches!(decision.verdict, Verdict::Running(_)), "{:?}", decision.verdict);
+    let suspended = Policy { suspended_by: Some("Workspace workspace".into()), ..policy() };
+    let decision = pass(&without, &steps, &Observed::new(), &suspended, at(10));
+    assert!(matches!(decision.verdict, Verdict::Suspended(_)), "{:?}", decision.verdict);
+    let forget = Policy { removed: RemovedSteps::Forget, ..full };
+    let decision = pass(&without, &steps, &Observed::new(), &forget, at(10));
+    assert_eq!(decision.verdict, Verdict::Ready);
+}
+
+#[test]
+fn a_deletion_is_blocked_only_when_nothing_else_moves_and_then_names_what_remains() {
+    let graph = graph("heron create\nredis install after=heron\ncurlew create");
+    let mut steps = all_succeeded(&graph);
+    let redis = steps.iter_mut().find(|step| step.id == "redis").unwrap();
+    redis.phase = StepPhase::UndoFailed;
+    redis.class = Some(FailureClass::Invalid);
+    redis.message = "unit is masked".into();
+    let full = Policy { mode: Mode::Delete, available: 0, ..policy() };
+    let decision = pass(&graph, &steps, &Observed::new(), &full, at(10));
+    let words = "undo of step 'redis' failed (Invalid): unit is masked";
+    assert_eq!(decision.verdict, Verdict::Deleting(format!("undo of 'curlew' is next; {words}")));
+    steps.iter_mut().find(|step| step.id == "curlew").unwrap().effect = StepEffect::None;
+    let decision = pass(&graph, &steps, &Observed::new(), &full, at(10));
+    assert_eq!(decision.verdict, Verdict::DeletionBlocked(format!("{words}; what remains: heron, redis")));
+    assert_eq!(phases(&decision.steps)["heron"], StepPhase::Succeeded);
+}
