@@ -313,6 +313,10 @@ impl Pass<'_> {
                 self.waiting.insert(entry.id.clone(), what.clone());
                 continue;
             }
+            if step.input_hash.is_none() {
+                self.waiting.insert(entry.id.clone(), format!("the inputs of step '{}' are not known yet", entry.id));
+                continue;
+            }
             if self.is_later(position) || self.is_too_soon(position) || !self.has_slot() {
                 continue;
             }
@@ -350,7 +354,12 @@ impl Pass<'_> {
     /// Whether one more step may be opened.
     pub(crate) fn has_slot(&self) -> bool {
         let open = self.entries.iter().filter(|entry| entry.is_open()).count();
-        open < self.policy.parallelism && self.start.len() < self.policy.available
+        self.successor().is_none() && open < self.policy.parallelism && self.start.len() < self.policy.available
+    }
+
+    /// The epoch of a later leader that has acted here already: then this process starts and ends nothing (protocols §6).
+    fn successor(&self) -> Option<i64> {
+        self.entries.iter().map(|entry| entry.epoch).max().filter(|epoch| *epoch > self.policy.epoch)
     }
 
     pub(crate) fn phase(&self, id: &str) -> Option<StepPhase> {
@@ -365,6 +374,9 @@ impl Pass<'_> {
             |entry: &StepStatus| self.policy.mode == Mode::Delete && entry.open_direction() == Some(Direction::Forward);
         for entry in self.entries.iter().filter(|entry| entry.is_open() && !self.start.contains(&entry.id)) {
             let stale = entry.epoch < self.policy.epoch;
+            if entry.epoch > self.policy.epoch {
+                continue;
+            }
             match self.observed.get(&entry.id) {
                 Some(RunView::Missing { ours: true }) if !stale && !unwanted(entry) => resume.push(entry.id.clone()),
                 Some(RunView::Alive | RunView::Ended(_)) if !stale => {}
@@ -386,6 +398,12 @@ impl Pass<'_> {
     }
 
     fn verdict(&self) -> Verdict {
+        if let Some(epoch) = self.successor() {
+            let ours = self.policy.epoch;
+            return Verdict::Waiting(format!(
+                "an operator of epoch {epoch} has acted here; this one, of {ours}, may not"
+            ));
+        }
         match self.policy.mode {
             Mode::Delete => undo::verdict(&self.entries),
             Mode::Forward => self.forward_verdict(),

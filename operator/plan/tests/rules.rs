@@ -236,3 +236,22 @@ fn a_deletion_is_blocked_only_when_nothing_else_moves_and_then_names_what_remain
     assert_eq!(decision.verdict, Verdict::DeletionBlocked(format!("{words}; what remains: heron, redis")));
     assert_eq!(phases(&decision.steps)["heron"], StepPhase::Succeeded);
 }
+
+#[test]
+fn a_leader_that_was_replaced_starts_and_ends_nothing() {
+    let graph = graph("heron create\ncurlew create");
+    let mut steps = all_succeeded(&graph);
+    steps[0].epoch = 2;
+    steps[0].phase = StepPhase::Running;
+    steps[1].phase = StepPhase::Pending;
+    let decision = pass(&graph, &steps, &Observed::new(), &policy(), at(10));
+    assert_eq!((decision.start.len(), decision.resume.len(), decision.give_up.len()), (0, 0, 0));
+    assert!(matches!(decision.verdict, Verdict::Waiting(_)));
+}
+
+#[test]
+fn nothing_starts_with_unknown_inputs() {
+    let decision = pass(&graph("redis install unknown"), &[], &Observed::new(), &policy(), at(0));
+    assert!(decision.start.is_empty());
+    assert!(matches!(decision.verdict, Verdict::Waiting(_)));
+}
