@@ -102,14 +102,15 @@ impl Pass<'_> {
             let entry = after[id.as_str()];
             let old = settled.get(id.as_str());
             assert!(!old.is_some_and(|old| old.is_open()), "{id} was open already");
-            let asked = self.policy.retry_requested;
-            if let Some(at) = old.and_then(|old| old.retry_at.as_ref()).filter(|_| !asked)
-                && old.is_some_and(|old| matches!(old.phase, StepPhase::Pending | StepPhase::Undoing))
-                && old.is_some_and(|old| old.input_hash == entry.input_hash)
-                && self.graph.get(id).is_some() == (entry.open_direction() == Some(Direction::Forward))
-            {
-                let replanned = self.decision.notes.iter().any(|note| note.starts_with(&format!("plan {id} again")));
-                assert!(replanned || at.0 <= self.now, "{id} was started before its time");
+            if let Some(old) = old {
+                let waited = match entry.open_direction() {
+                    Some(Direction::Forward) => old.phase == StepPhase::Pending,
+                    Some(Direction::Undo) => old.phase == StepPhase::Undoing,
+                    None => false,
+                };
+                let due = old.retry_at.as_ref().is_none_or(|at| at.0 <= self.now);
+                let news = self.policy.retry_requested || old.input_hash != entry.input_hash;
+                assert!(due || news || !waited, "{id} was started before its time");
             }
             if entry.open_direction() != Some(Direction::Forward) {
                 continue;
