@@ -26,7 +26,7 @@ pub(crate) struct Render<'a> {
     pub(crate) state: &'a State,
     pub(crate) binaries: &'a Binaries,
     pub(crate) cgroups: CgroupVersion,
-    /// Whether kube-proxy must masquerade all traffic to services (see [`crate::network::bridge_traffic_is_filtered`]).
+    /// Whether kube-proxy must masquerade all traffic to services (see [`crate::network::configure_namespace`]).
     pub(crate) masquerade_all: bool,
 }
 

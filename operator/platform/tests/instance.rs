@@ -2,6 +2,8 @@
 //!
 //! Runs only with PROVISIONING_PLATFORM_TESTS=1, and says loudly when it does not.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers count as tests, which clippy.toml can't know")]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
