@@ -105,6 +105,9 @@ pub enum Started {
 /// Starts an instance and waits until it accepts pods. One that runs already is fine.
 ///
 /// After a killed supervisor, its services are ended and started anew; containers go on meanwhile.
+///
+/// After a stop, pods are shown as they were before it until the kubelet has looked at each, for some seconds: whoever needs one
+/// running asks the pod itself, or waits for its restart count to grow.
 pub async fn start(instance: &Instance, options: StartOptions<'_>) -> Result<Started, StartError> {
     let StartOptions { supervisor, wait_timeout, progress } = options;
     if !nix::unistd::geteuid().is_root() {
