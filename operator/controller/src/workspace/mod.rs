@@ -41,6 +41,7 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Conte
     if workspace.metadata.deletion_timestamp.is_some() {
         return teardown::go_on(&ctx, &workspace).await; // (client)
     }
+    let workspace = newest(&ctx, workspace).await?; // (client)
     let key = prepare(&ctx, &workspace).await?; // (client)
     report(&ctx, &workspace, standing(&workspace), key).await?; // (client)
     Ok(Action::await_change())
@@ -97,6 +98,18 @@ async fn patch_finalizers(ctx: &Context, workspace: &Workspace, finalizers: &[St
 
 fn parameters() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// As long as no key is published the cache may be behind our own writes; a second key pair would lock everybody out.
+async fn newest(ctx: &Context, cached: Workspace) -> Result<Workspace, Error> {
+    if cached.status.as_ref().is_some_and(|status| status.ssh_public_key.is_some()) {
+        return Ok(cached);
+    }
+    let namespace = cached.namespace().unwrap_or_default();
+    let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
+    api.get(WORKSPACE_NAME)
+        .await
+        .map_err(|source| Error::request("read", format!("Workspace {namespace}/{WORKSPACE_NAME}"), source))
 }
 
 /// Label on the namespace, accounts, SSH key. Returns the public key.
