@@ -91,13 +91,13 @@ impl Catalog {
     }
 
     /// Images for a pod that removes disks, the best first: any Debian has `find` and `rm`, and the admission policy
-    /// allows offered images only. The server's own comes first if it is known to have run there, else last.
+    /// allows offered images only. The server's own comes first, or last where the node is known to lack it.
     ///
     /// # Errors
     /// [`CatalogError::FindAny`] where no image is offered.
-    pub fn wipe_images(&self, creation: &Creation, own_has_run: bool) -> Result<Vec<&str>, CatalogError> {
+    pub fn wipe_images(&self, creation: &Creation, own_first: bool) -> Result<Vec<&str>, CatalogError> {
         let mut images: Vec<&str> = self.images.iter().map(|image| image.id.as_str()).collect();
-        images.sort_by_key(|image| (*image == creation.image) != own_has_run);
+        images.sort_by_key(|image| (*image == creation.image) != own_first);
         if images.is_empty() { Err(CatalogError::FindAny("image")) } else { Ok(images) }
     }
 

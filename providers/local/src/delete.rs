@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 use crate::catalog::{Catalog, CatalogError};
 use crate::errors::Failure;
 use crate::names::{Machine, ROLE_SERVER, ROLE_WIPE};
-use crate::pods::{complaint, has_ended, has_run, image, is_terminating, label, lacks_image, last_words, node, phase};
+use crate::pods::{complaint, has_ended, image, is_terminating, label, lacks_image, last_words, node, phase};
 use crate::site::{Patience, Site, SiteError};
 use crate::template::{self, TemplateError};
 
@@ -163,11 +163,10 @@ fn wanted_wipes(
     Ok(wanted)
 }
 
-/// The image for wipe pods: one that the node seems to have, and none that a wipe pod before this one waited for.
+/// The image for wipe pods: none that the node is known to lack, because a server or a wipe pod before waited for it.
 fn choose_image<'a>(machine: &Machine, catalog: &'a Catalog, pods: &[Pod]) -> Result<&'a str, DeleteError> {
-    let mut servers = pods.iter().filter(|pod| label(pod, LABEL_ROLE) == ROLE_SERVER).peekable();
-    let own_has_run = servers.peek().is_none() || servers.any(has_run);
-    let images = catalog.wipe_images(machine.creation(), own_has_run)?;
+    let own_is_absent = pods.iter().any(|pod| label(pod, LABEL_ROLE) == ROLE_SERVER && lacks_image(pod));
+    let images = catalog.wipe_images(machine.creation(), !own_is_absent)?;
     let is_absent = |candidate: &str| {
         pods.iter().any(|pod| label(pod, LABEL_ROLE) == ROLE_WIPE && lacks_image(pod) && image(pod) == Some(candidate))
     };
@@ -380,7 +379,7 @@ mod tests {
                 world.absent_images.remove(present);
             });
         };
-        swap(testing::IMAGE, "localhost/other:1");
+        swap("localhost/other:1", testing::IMAGE);
         let began = Instant::now();
         let error = run(&site, None).await.unwrap_err();
         assert_eq!((error.class(), error.reason()), (FailureClass::Transient, "DisksRemain"));

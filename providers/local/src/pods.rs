@@ -96,11 +96,6 @@ pub fn lacks_image(pod: &Pod) -> bool {
     complaint(pod).is_some_and(|trouble| NO_IMAGE.contains(&trouble.reason.as_str()))
 }
 
-/// Whether a container of it ever ran, so that its node has the image.
-pub fn has_run(pod: &Pod) -> bool {
-    containers(pod).any(|container| !container.image_id.is_empty())
-}
-
 /// Image of the pod's main container.
 pub fn image(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.containers.first()?.image.as_deref()
