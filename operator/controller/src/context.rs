@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use kube::Client;
 use kube::runtime::events::Recorder;
+use kube::{Client, ResourceExt};
 
 use crate::engine::runs::Runs;
 use crate::metrics::Metrics;
@@ -43,6 +43,8 @@ pub struct Context {
     pub epochs: Epochs,
     /// Open Jobs by workspace.
     pub slots: Slots,
+    /// Our own last write of each object.
+    pub written: Written,
     /// Counters.
     pub metrics: Metrics,
     /// Writes Events.
@@ -74,6 +76,40 @@ impl Epochs {
     pub fn cell(&self, namespace: &str) -> Arc<tokio::sync::Mutex<Option<(String, i64)>>> {
         lock(&self.by_workspace).entry(namespace.to_owned()).or_default().clone()
     }
+}
+
+/// Our own last write of each object, so that a pass on a cache that has not seen it yet is not made at all: it would
+/// only end in a conflict, and the event that is on its way starts the next one.
+#[derive(Debug, Default)]
+pub struct Written {
+    by_uid: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Written {
+    /// Remembers a write. Resource versions of one kind are comparable numbers (KEP-5504); others are not remembered.
+    pub fn remember(&self, object: &impl ResourceExt) {
+        if let (Some(uid), Some(version)) = (object.uid(), number(object)) {
+            lock(&self.by_uid).insert(uid, version);
+        }
+    }
+
+    /// Whether our last write is newer than this object; forgets it once the cache has caught up.
+    pub fn is_ahead_of(&self, object: &impl ResourceExt) -> bool {
+        let (Some(uid), Some(version)) = (object.uid(), number(object)) else { return false };
+        let mut written = lock(&self.by_uid);
+        match written.get(&uid) {
+            Some(ours) if *ours > version => true,
+            Some(_) => {
+                written.remove(&uid);
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+fn number(object: &impl ResourceExt) -> Option<u64> {
+    object.resource_version()?.parse().ok()
 }
 
 /// How many Jobs are open in each workspace, by object. Decisions of one workspace that open Jobs go one after the

@@ -93,6 +93,12 @@ impl Error {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             text.push_str(": ");
+            // The API server's own words, not the client's rendering of them.
+            let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+            if let Some(kube::Error::Api(status)) = boxed.or_else(|| error.downcast_ref()) {
+                text.push_str(&status.message);
+                break;
+            }
             text.push_str(&error.to_string());
             cause = error.source();
         }

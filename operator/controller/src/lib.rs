@@ -29,7 +29,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 
-use context::{Clock, Context, Epochs, Settings, Slots};
+use context::{Clock, Context, Epochs, Settings, Slots, Written};
 use error::Error;
 use watches::{Guarded, Queue, Queues};
 
@@ -85,6 +85,7 @@ pub async fn run(
         runs: engine::runs::Runs::default(),
         epochs: Epochs::default(),
         slots: Slots::default(),
+        written: Written::default(),
         metrics,
         clock,
         made: std::sync::Mutex::default(),

@@ -19,8 +19,8 @@ use crate::undo;
 pub struct Policy {
     /// Whether the object is wanted or on its way out.
     pub mode: Mode,
-    /// Who suspended the object, if somebody did; nothing forward is started then.
-    pub suspended_by: Option<String>,
+    /// Why nothing forward is started, if so: a sentence for people.
+    pub suspended: Option<String>,
     /// Most steps of this object that may be open.
     pub parallelism: usize,
     /// How many more steps may be opened in the whole workspace.
@@ -255,7 +255,7 @@ impl Pass<'_> {
             if entry.phase != StepPhase::Pending || !self.dependencies_have_ended(step) {
                 continue;
             }
-            if self.policy.suspended_by.is_some() {
+            if self.policy.suspended.is_some() {
                 continue;
             }
             if let Gate::Waiting(what) = &step.gate {
@@ -345,8 +345,8 @@ impl Pass<'_> {
             let also = failure.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
             return Verdict::Running(format!("running {}{also}", open.join(", ")));
         }
-        if let (true, Some(who)) = (pending, &self.policy.suspended_by) {
-            return Verdict::Suspended(format!("{who} is suspended: set spec.suspend to false to go on"));
+        if let (true, Some(why)) = (pending, &self.policy.suspended) {
+            return Verdict::Suspended(why.clone());
         }
         if let Some(entry) = retrying {
             return Verdict::Retrying(failure_text(entry));
@@ -453,7 +453,7 @@ pub(crate) fn undo_retry() -> RetryPolicy {
 pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64) -> Decision {
     let policy = Policy {
         mode: Mode::Forward,
-        suspended_by: None,
+        suspended: None,
         parallelism: 0,
         available: 0,
         epoch,

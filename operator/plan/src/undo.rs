@@ -25,7 +25,7 @@ pub(crate) fn everything(pass: &mut Pass<'_>) {
 pub(crate) fn removed(pass: &mut Pass<'_>) {
     let ids = pass.entries.iter().filter(|entry| pass.graph.get(&entry.id).is_none());
     let removed: BTreeSet<String> = ids.map(|entry| entry.id.clone()).collect();
-    if pass.policy.removed == RemovedSteps::Undo && pass.policy.suspended_by.is_none() {
+    if pass.policy.removed == RemovedSteps::Undo && pass.policy.suspended.is_none() {
         undo(pass, &removed);
     }
     let forget = pass.policy.removed == RemovedSteps::Forget;

@@ -82,6 +82,10 @@ impl Kind for BatchWorkflow {
             return Some((RunView::Ended(Outcome::succeeded()), None));
         };
         let seen = children::view(glance.stores, self, &child);
+        if self.metadata.deletion_timestamp.is_some() && step.open_direction() == Some(Direction::Forward) {
+            // There is no executor to wait for: the one write is done or not, and the undo looks for itself.
+            return Some((RunView::Ended(cancelled()), None));
+        }
         if step.open_direction() == Some(Direction::Undo) {
             return Some((undo_view(seen.as_ref()), None));
         }
@@ -197,6 +201,12 @@ impl Deadline for BatchWorkflow {
         let started = step.started_at.as_ref()?.0;
         started.checked_add(SignedDuration::from_secs(i64::from(planned.timeout_seconds))).ok()
     }
+}
+
+fn cancelled() -> Outcome {
+    let mut outcome = Outcome::failed(FailureClass::Refused, "Cancelled", "the workflow is being deleted");
+    outcome.harmless = false;
+    outcome
 }
 
 fn undo_view(seen: Option<&ChildView>) -> RunView {

@@ -55,7 +55,7 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
 fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
     Policy {
         mode: if deleting { Mode::Delete } else { Mode::Forward },
-        suspended_by: seen.suspended_by.clone(),
+        suspended: seen.suspended.clone(),
         parallelism: seen.object.parallelism(),
         available: if K::takes_slots() { available } else { usize::MAX },
         epoch: seen.workspace.as_ref().map_or(0, |workspace| workspace.epoch),

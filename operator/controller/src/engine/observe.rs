@@ -32,8 +32,8 @@ pub struct Seen<K: Kind> {
     pub facts: K::Facts,
     /// How its open runs stand.
     pub observed: Observed,
-    /// Who suspended it.
-    pub suspended_by: Option<String>,
+    /// Why nothing forward is started, if so.
+    pub suspended: Option<String>,
     /// Whether the reconcile annotation has changed.
     pub retry_requested: bool,
     /// When to look again at the latest.
@@ -55,7 +55,7 @@ pub async fn observe<K: Kind>(ctx: &Context, object: K) -> Result<Seen<K>, Error
     let asked = reconcile_request(&object);
     let handled = object.run_status().and_then(|status| status.last_handled_reconcile_at.clone());
     Ok(Seen {
-        suspended_by: suspended_by(&ctx.stores, &object, workspace.as_ref()),
+        suspended: suspended(&ctx.stores, &object, workspace.as_ref()),
         retry_requested: asked.is_some() && asked != handled,
         object,
         workspace,
@@ -82,13 +82,13 @@ async fn workspace(ctx: &Context, namespace: &str) -> Result<Option<WorkspaceVie
     }))
 }
 
-/// Who keeps the object from going forward, if anybody does.
-fn suspended_by<K: Kind>(stores: &Stores, object: &K, workspace: Option<&WorkspaceView>) -> Option<String> {
+/// Why the object does not go forward, if something keeps it.
+fn suspended<K: Kind>(stores: &Stores, object: &K, workspace: Option<&WorkspaceView>) -> Option<String> {
     if object.is_suspended() {
-        return Some(format!("{} {}", K::KIND, object.name_any()));
+        return Some(format!("{} '{}' is suspended: set spec.suspend to false to go on", K::KIND, object.name_any()));
     }
     if workspace.is_some_and(|workspace| workspace.suspended) {
-        return Some(format!("Workspace {WORKSPACE_NAME}"));
+        return Some("the Workspace is suspended: set its spec.suspend to false to go on".to_owned());
     }
     owner_holds_back(stores, object)
 }
@@ -98,10 +98,10 @@ fn owner_holds_back<K: Kind>(stores: &Stores, object: &K) -> Option<String> {
     let uid = object.labels().get(LABEL_OWNER_UID)?;
     let kind = object.labels().get(LABEL_OWNER_KIND).map_or("owner", String::as_str);
     let owner = stores.workflow_by_uid(uid);
-    let Some(owner) = owner else { return Some(format!("{kind} with uid {uid}, which is gone,")) };
+    let Some(owner) = owner else { return Some(format!("the {kind} that made it (uid {uid}) is gone")) };
     let name = owner.name_any();
     if owner.metadata.deletion_timestamp.is_some() {
-        return Some(format!("{kind} {name}, which is being deleted,"));
+        return Some(format!("{kind} '{name}', which made it, is being deleted"));
     }
     let step = owner.spec.steps.iter().find(|step| {
         let child = step.apply.server.as_ref().map(|server| ("Server", &server.name));
@@ -111,7 +111,7 @@ fn owner_holds_back<K: Kind>(stores: &Stores, object: &K) -> Option<String> {
     let phase = owner.run_status()?.steps.iter().find(|entry| entry.id == step.name)?.phase;
     match phase {
         StepPhase::Pending | StepPhase::Omitted | StepPhase::Undone => {
-            Some(format!("step {} of {kind} {name}, which is {phase:?},", step.name))
+            Some(format!("step '{}' of {kind} '{name}', which made it, is {phase:?}", step.name))
         }
         StepPhase::Running
         | StepPhase::Succeeded

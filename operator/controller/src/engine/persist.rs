@@ -54,10 +54,12 @@ pub async fn patch_finalizers<K: Kind>(ctx: &Context, object: &K, finalizers: &[
         "finalizers": finalizers,
     }});
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api::<K>(ctx, object)
+    let written: K = api::<K>(ctx, object)
         .patch(&object.name_any(), &parameters, &Patch::Merge(patch))
         .await
-        .map_err(|source| Error::request("patch", describe(object), source))
+        .map_err(|source| Error::request("patch", describe(object), source))?;
+    ctx.written.remember(&written);
+    Ok(written)
 }
 
 /// Writes the next status with the resourceVersion that was read, if there is anything new in it.
@@ -96,10 +98,12 @@ pub async fn persist<K: Kind>(
 /// [`Error::Conflict`] where the object changed since it was read.
 pub async fn write_status<K: Kind>(ctx: &Context, object: &K) -> Result<K, Error> {
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    api::<K>(ctx, object)
+    let written = api::<K>(ctx, object)
         .replace_status(&object.name_any(), &parameters, object)
         .await
-        .map_err(|source| Error::request("update", format!("status of {}", describe(object)), source))
+        .map_err(|source| Error::request("update", format!("status of {}", describe(object)), source))?;
+    ctx.written.remember(&written);
+    Ok(written)
 }
 
 /// Typed access to the namespace of an object.
