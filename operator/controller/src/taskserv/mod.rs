@@ -5,10 +5,8 @@ mod graph;
 use std::future::Future;
 
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use provisioning_api::names::{ANNOTATION_RECONCILE, MANAGER};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{Direction, FailureClass, StepAction, StepStatus};
 use provisioning_api::taskserv::ResolvedExtension;
@@ -22,6 +20,7 @@ use crate::bundles::{Offered, offered};
 use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
 use crate::error::Error;
+use crate::probes::ask_for_a_look;
 use crate::watches::Stores;
 
 pub use graph::server_of;
@@ -131,23 +130,13 @@ impl Kind for Taskserv {
             ended.iter().filter(|step| step.class == Some(FailureClass::Transient) && step.reason == UNREACHABLE)
         {
             let server = server_of(&step.id).and_then(|name| facts.servers.iter().find(|(other, _)| other == name));
-            let Some((name, Some(server))) = server else { continue };
+            let Some((_, Some(server))) = server else { continue };
             if server.is_ready() {
-                let value = format!("{}/{}/{}", self.name_any(), step.id, step.run);
-                ask_for_a_look(ctx, server, name, &value).await?;
+                // The run first: a long value is cut at its end.
+                let value = format!("{}/{}/{}", step.run, step.id, self.name_any());
+                ask_for_a_look(ctx, server, &value).await?;
             }
         }
         Ok(())
-    }
-}
-
-async fn ask_for_a_look(ctx: &Context, server: &Server, name: &str, value: &str) -> Result<(), Error> {
-    let api: Api<Server> = Api::namespaced(ctx.client.clone(), &server.namespace().unwrap_or_default());
-    let patch = serde_json::json!({"metadata": {"annotations": {ANNOTATION_RECONCILE: value}}});
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch(name, &parameters, &Patch::Merge(patch)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(source) => Err(Error::request("patch", format!("Server {name}"), source)),
     }
 }
