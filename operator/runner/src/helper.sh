@@ -111,6 +111,12 @@ run) # FOLDER UNIT NU BUNDLE SCRIPT ROOT VOLATILE
   } 2>"$volatile/$unit"
   code=$?
   umask 077
+  # Killed, or the machine goes down: not the script's own end. No exit file says so, and it is started again.
+  case "$code" in
+  0) ;;
+  137 | 143) exit ;;
+  *) [ "$(systemctl is-system-running)" != stopping ] || exit ;;
+  esac
   log end ",\"exit\":$code"
   printf '%-8s\n' "$code" 1<>"$folder/exit.next"
   sync "$folder/exit.next" "$folder/stdout"
