@@ -124,7 +124,7 @@ impl Kind for BatchWorkflow {
         usize::try_from(self.spec.parallelism).unwrap_or(1)
     }
 
-    fn takes_slots() -> bool {
+    fn has_executors() -> bool {
         false
     }
 

@@ -141,8 +141,9 @@ pub trait Kind:
         usize::MAX
     }
 
-    /// (pure) Whether its steps take places of the workspace (Jobs do, waiting for children does not).
-    fn takes_slots() -> bool {
+    /// (pure) Whether its steps are run by executors in Jobs. Those take places of the workspace and are fenced by the
+    /// epoch; a step that is one API write of the operator itself needs neither.
+    fn has_executors() -> bool {
         true
     }
 
