@@ -155,6 +155,11 @@ pub trait Kind:
         None
     }
 
+    /// Lets go of objects that it made and no longer stands for. `all`: it is going itself.
+    fn release(&self, _: &Context, _all: bool) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// What follows the end of steps in other objects; called after the end is durable.
     fn after_end(
         &self,
