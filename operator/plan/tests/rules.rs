@@ -211,7 +211,7 @@ fn an_object_is_not_ready_while_something_removed_has_to_be_undone() {
     let full = Policy { available: 0, ..policy() };
     let decision = pass(&without, &steps, &Observed::new(), &full, at(10));
     assert!(matches!(decision.verdict, Verdict::Running(_)), "{:?}", decision.verdict);
-    let suspended = Policy { suspended_by: Some("Workspace workspace".into()), ..policy() };
+    let suspended = Policy { suspended: Some("Workspace workspace".into()), ..policy() };
     let decision = pass(&without, &steps, &Observed::new(), &suspended, at(10));
     assert!(matches!(decision.verdict, Verdict::Suspended(_)), "{:?}", decision.verdict);
     let forget = Policy { removed: RemovedSteps::Forget, ..full };

@@ -1,4 +1,5 @@
 //! The runner against a real sshd: what it does, and what it does not do twice.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
 mod support;
 
@@ -189,35 +190,32 @@ async fn a_later_run_attaches_and_another_input_waits() {
     let extension = server.mount(SLOW);
     let first = script(server.target(), &extension, Script::Install);
     let settings = server.settings();
-    let lost: JoinHandle<StepResult> = tokio::spawn({
-        let (settings, first) = (settings.clone(), first.clone());
-        async move { run(&settings, &mut Lets::all(), &first).await }
-    });
-    server.wait_for("root/began").await;
-    lost.abort();
+    // The pod is lost in the middle.
+    let mut lost = Lets::all();
+    tokio::select! {
+        result = run(&settings, &mut lost, &first) => panic!("{result:?}"),
+        () = server.wait_for("root/began") => {}
+    }
 
     let mut same = first.clone();
     same.run = 2;
-    let attached = tokio::spawn({
-        let (settings, same) = (settings.clone(), same.clone());
-        async move { run(&settings, &mut Lets::all(), &same).await }
-    });
     let mut other = script(server.target(), &extension, Script::Uninstall);
     (other.run, other.direction) = (3, Direction::Undo);
-    let waits = tokio::spawn({
-        let settings = settings.clone();
-        async move {
-            tokio::time::sleep(Duration::from_millis(1500)).await;
-            run(&settings, &mut Lets::all(), &other).await
-        }
-    });
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(server.log(), ["start install 1"]);
-    assert_eq!((&server.marker()["run"], &server.marker()["execution"]), (&2.into(), &1.into()));
-    fs::write(server.path("root/go"), "").unwrap();
-    assert_success(&waits.await.unwrap());
+    let mut fences = (Lets::all(), Lets::all());
+    let attaches = run(&settings, &mut fences.0, &same);
+    let waits = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        run(&settings, &mut fences.1, &other).await
+    };
+    let watch = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(server.log(), ["start install 1"]);
+        assert_eq!((&server.marker()["run"], &server.marker()["execution"]), (&2.into(), &1.into()));
+        fs::write(server.path("root/go"), "").unwrap();
+    };
+    let (attached, waited, ()) = tokio::join!(attaches, waits, watch);
+    assert_success(&waited);
     // Run 2 ends with its result, or finds that run 3 has overtaken it; never does it start anything.
-    let attached = attached.await.unwrap();
     assert!(
         attached.outputs.get("word").is_some_and(|word| word == "done") || attached.reason == "Superseded",
         "{attached:?}"
@@ -225,9 +223,9 @@ async fn a_later_run_attaches_and_another_input_waits() {
     assert_eq!(server.log(), ["start install 1", "end install 1 0", "start uninstall 3", "end uninstall 3 0"]);
 }
 
-/// Hands connections on until it is cut.
-async fn proxy(to: u16) -> (u16, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// Hands connections on until it is cut; port 0: any.
+async fn proxy(port: u16, to: u16) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
@@ -246,28 +244,20 @@ async fn proxy(to: u16) -> (u16, JoinHandle<()>) {
 async fn a_lost_connection_is_opened_again_and_the_script_followed() {
     let Some(server) = TestServer::start() else { return };
     let extension = server.mount(SLOW);
-    let (port, cut) = proxy(server.port()).await;
+    let (port, cut) = proxy(0, server.port()).await;
     let mut target = server.target();
     target.port = port;
     let request = script(target, &extension, Script::Install);
     let settings = server.settings();
-    let running = tokio::spawn(async move { run(&settings, &mut Lets::all(), &request).await });
-    server.wait_for("root/began").await;
-    cut.abort();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    // The address answers again.
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    let to = server.port();
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-            });
-        }
-    });
-    fs::write(server.path("root/go"), "").unwrap();
-    let result = running.await.unwrap();
+    let outage = async {
+        server.wait_for("root/began").await;
+        cut.abort();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fs::write(server.path("root/go"), "").unwrap();
+        proxy(port, server.port()).await
+    };
+    let mut fence = Lets::all();
+    let (result, _) = tokio::join!(run(&settings, &mut fence, &request), outage);
     assert_success(&result);
     assert_eq!(result.outputs["word"], "done");
     assert_eq!(server.log(), ["start install 1", "end install 1 0"]);
@@ -309,4 +299,31 @@ async fn wherever_a_run_is_stopped_the_script_runs_once() {
         let ends = server.log().iter().filter(|line| line.starts_with("end")).count();
         assert_eq!(ends, 1, "stopped after {lets}: {:?}", server.log());
     }
+}
+
+/// A script that is killed has not ended: it is started again, and not for ever.
+#[tokio::test]
+async fn a_killed_script_is_started_again_a_few_times() {
+    let Some(server) = TestServer::start() else { return };
+    let extension = server.mount("[ -e ../../once ] || { touch ../../once; kill -KILL $$; }\n");
+    let mut request = script(server.target(), &extension, Script::Install);
+    assert_success(&run(&server.settings(), &mut Lets::all(), &request).await);
+    assert_eq!(server.log(), ["start install 1", "start install 1", "end install 1 0"]);
+
+    let extension = server.mount("kill -KILL $$\n");
+    request = script(server.target(), &extension, Script::Install);
+    (request.run, request.input_hash) = (2, "v1:b".to_owned());
+    let result = run(&server.settings(), &mut Lets::all(), &request).await;
+    assert_eq!(outcome(&result), (Some(FailureClass::ScriptFailed), "Interrupted"));
+    assert_eq!(server.log().len(), 6);
+}
+
+#[tokio::test]
+async fn a_full_disk_that_a_script_meets_is_named() {
+    let Some(server) = TestServer::start() else { return };
+    let extension = server.mount("head -c 100 </dev/zero >/dev/full\n");
+    let request = script(server.target(), &extension, Script::Install);
+    let result = run(&server.settings(), &mut Lets::all(), &request).await;
+    assert_eq!(outcome(&result), (Some(FailureClass::ScriptFailed), "NoSpace"));
+    assert!(result.message.contains("No space left on device"), "{}", result.message);
 }

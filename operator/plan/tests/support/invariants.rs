@@ -116,7 +116,7 @@ impl Pass<'_> {
                 continue;
             }
             assert_eq!(self.policy.mode, Mode::Forward, "S5: forward start of {id} in a deletion");
-            assert_eq!(self.policy.suspended_by, None, "{id} was started while suspended");
+            assert_eq!(self.policy.suspended, None, "{id} was started while suspended");
             let step = self.graph.get(id).unwrap_or_else(|| panic!("{id} is not wanted"));
             assert_eq!(step.gate, Gate::Open, "{id} was started behind a closed gate");
             let hash = step.input_hash.as_ref().unwrap_or_else(|| panic!("{id} was started without inputs"));
@@ -238,11 +238,11 @@ impl Pass<'_> {
             Verdict::Deleted => {
                 assert!(!open && !entries.iter().any(is_owed), "Deleted, but something is left");
             }
-            Verdict::Suspended(_) => assert!(self.policy.suspended_by.is_some()),
+            Verdict::Suspended(_) => assert!(self.policy.suspended.is_some()),
             Verdict::Running(_) | Verdict::Retrying(_) | Verdict::Waiting(_) | Verdict::Deleting(_) => {}
         }
         let free = self.policy.available > self.decision.start.len() && self.policy.parallelism > 0;
-        let held = self.policy.suspended_by.is_some() && self.policy.mode == Mode::Forward;
+        let held = self.policy.suspended.is_some() && self.policy.mode == Mode::Forward;
         let gated = self.graph.steps().iter().any(|step| matches!(step.gate, Gate::Waiting(_)));
         if !open && self.decision.wake_at.is_none() && free && !held && !gated {
             let over = matches!(

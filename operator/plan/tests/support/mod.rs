@@ -116,7 +116,7 @@ pub fn is_undoable(undo: UndoAction) -> bool {
 pub fn policy() -> Policy {
     Policy {
         mode: Mode::Forward,
-        suspended_by: None,
+        suspended: None,
         parallelism: 4,
         available: 100,
         epoch: 1,

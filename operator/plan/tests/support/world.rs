@@ -163,7 +163,7 @@ impl World {
     /// Suspends or resumes.
     pub fn suspend(&mut self, who: Option<&str>) {
         self.say(&who.map_or("resumed".to_owned(), |who| format!("suspended: {who}")));
-        self.policy.suspended_by = who.map(str::to_owned);
+        self.policy.suspended = who.map(str::to_owned);
         self.pass();
     }
 

@@ -1,4 +1,5 @@
 //! A real sshd on a loopback port, with stand-ins for systemd and nu, and a proxy that can cut connections.
+#![allow(unreachable_pub, clippy::unwrap_used)] // helpers of tests
 
 use std::fs;
 use std::net::TcpListener;
@@ -53,8 +54,9 @@ impl Drop for TestServer {
         let _ = self.sshd.wait();
         // Units of scripts that a test left behind.
         for unit in fs::read_dir(self.path("bin/units")).into_iter().flatten().flatten() {
-            if let Ok(pid) = fs::read_to_string(unit.path()) {
-                let _ = Command::new("kill").args(["--", &format!("-{}", pid.trim())]).status();
+            let text = fs::read_to_string(unit.path()).unwrap_or_default();
+            if let Ok(pid @ 2..) = text.trim().parse::<i32>() {
+                let _ = Command::new("kill").args(["--", &format!("-{pid}")]).status();
             }
         }
     }
@@ -86,7 +88,7 @@ impl TestServer {
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {here}/host\nAuthorizedKeysFile {here}/user.pub\n\
              StrictModes no\nUsePAM no\nPidFile none\nMaxStartups 100\nPermitRootLogin prohibit-password\n\
-             SetEnv PATH={here}/bin:/usr/bin:/bin\n"
+             SetEnv PATH={here}/bin:/usr/bin:/bin HOME={here}\n"
         );
         fs::write(path("config"), config).unwrap();
         let mut sshd = Command::new(SSHD);
