@@ -6,6 +6,7 @@ use std::path::Path;
 
 use provisioning_api::steps::FailureClass;
 use provisioning_plan::decision::RemovedSteps;
+use provisioning_plan::graph::Gate;
 use support::world::{Crash, Script, World};
 
 fn tell(name: &str, world: &mut World) {
@@ -186,7 +187,7 @@ fn a_blocked_deletion_names_what_remains_and_goes_on_when_asked() {
 fn a_suspended_object_starts_nothing_until_it_is_resumed() {
     let mut world = World::new(FIRST);
     world.run_for(5);
-    world.suspend(Some("BatchWorkflow first"));
+    world.suspend(Some("BatchWorkflow first is suspended: set spec.suspend to false to go on"));
     world.run_for(600);
     world.suspend(None);
     world.rest();
@@ -197,7 +198,7 @@ fn a_suspended_object_starts_nothing_until_it_is_resumed() {
 fn a_suspended_object_can_be_deleted() {
     let mut world = World::new(FIRST);
     world.run_for(15);
-    world.suspend(Some("Workspace workspace"));
+    world.suspend(Some("Workspace workspace is suspended: set spec.suspend to false to go on"));
     world.delete();
     world.rest();
     tell("deletion-while-suspended", &mut world);
@@ -323,7 +324,7 @@ fn no_more_steps_are_open_than_there_are_places() {
 fn without_a_free_place_it_says_so() {
     let mut world = World::new("a apply");
     world.policy.available = 0;
-    world.rest();
+    world.run_for(5);
     world.say("a place is free");
     world.policy.available = 1;
     world.pass();
@@ -351,4 +352,33 @@ fn refused_credentials_are_tried_every_fifteen_minutes_or_when_asked() {
     world.ask_again();
     world.rest();
     tell("unauthorized", &mut world);
+}
+
+#[test]
+fn a_step_whose_cause_is_mended_goes_on_by_itself() {
+    let mut world = World::new("heron apply\nredis apply after=heron");
+    world.script("heron", 1, Script::fails(5, FailureClass::Invalid, "Server 'heron' is Stalled: zone 'mars' is unknown"));
+    world.rest();
+    world.say("Server heron is Ready after all");
+    world.policy.revive.insert("heron".to_owned());
+    world.pass();
+    world.policy.revive.clear();
+    world.rest();
+    tell("cause-is-mended", &mut world);
+}
+
+#[test]
+fn an_undo_waits_for_the_gate_of_a_removed_step() {
+    let mut world = World::new("heron create\nredis install after=heron");
+    world.rest();
+    world.policy.gates.insert("redis".to_owned(), Gate::Waiting("Server heron is not Ready".to_owned()));
+    world.edit("redis is taken out while heron is away", "heron create");
+    world.run_for(60);
+    world.say("heron is back");
+    world.policy.gates.clear();
+    world.pass();
+    world.rest();
+    world.edit("redis is wanted again", "heron create\nredis install after=heron");
+    world.rest();
+    tell("removed-behind-a-gate", &mut world);
 }
