@@ -335,7 +335,8 @@ impl History {
             if started && entry.phase == StepPhase::Running {
                 self.check_again(entry);
             }
-            if started || (entry.phase == StepPhase::Pending && phase != Some(StepPhase::Pending)) {
+            let planned = matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted) && phase != Some(entry.phase);
+            if started || planned {
                 self.touched.insert(entry.id.clone(), self.clock);
             }
             if started && entry.phase == StepPhase::Running {
