@@ -1,4 +1,5 @@
 //! Single rules, each at one decision.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
 
 mod support;
 
