@@ -30,6 +30,7 @@ pub struct Case {
     pub cluster: Cluster,
     /// The test's own namespace.
     pub namespace: String,
+    began: Instant,
 }
 
 /// Runs a test: connects, makes the namespace, runs `body`, takes all down, prints the time. Whatever fails, `body`'s
@@ -111,9 +112,14 @@ impl Case {
         let cluster = Cluster::connect().await?;
         let short: String = name.replace('_', "-").chars().take(40).collect();
         let namespace = format!("{}-{}", short.trim_end_matches('-'), suffix());
-        let case = Case { name: name.to_owned(), cluster, namespace };
+        let case = Case { name: name.to_owned(), cluster, namespace, began: Instant::now() };
         case.create_namespace().await?;
         Ok(case)
+    }
+
+    /// Notes that a rule of this test was seen to hold, with the time since the test's beginning.
+    pub fn rule(&self, rule: &str) {
+        record(&format!("{:7.1} s  holds   {}: {rule}", self.began.elapsed().as_secs_f64(), self.name));
     }
 
     /// A second workspace for this test: same cluster, another namespace. The caller ends it with [`Case::teardown`].
