@@ -1,7 +1,7 @@
 //! Steps without a Job: one API write on a child object (protocols §2).
 
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
 use provisioning_api::names::{
     ANNOTATION_APPLIED, ANNOTATION_RECONCILE, GROUP, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME,
@@ -86,6 +86,25 @@ fn fill<K: Kind>(object: &mut DynamicObject, owner: &K, step: &StepStatus, child
         object.data = serde_json::json!({});
     }
     object.data["spec"] = child.spec.clone();
+}
+
+/// Takes our labels off a child: from now on it stands for itself, and nobody holds it back.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn release<K: Kind>(ctx: &Context, owner: &K, kind: &str, name: &str) -> Result<(), Error> {
+    let namespace = owner.namespace().unwrap_or_default();
+    let (api, _) = api(ctx, &namespace, kind);
+    let patch = serde_json::json!({"metadata": {
+        "labels": {LABEL_OWNER_UID: null, LABEL_OWNER_KIND: null, LABEL_OWNER_NAME: null},
+        "annotations": {ANNOTATION_APPLIED: null},
+    }});
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(name, &parameters, &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::request("patch", format!("{kind} {namespace}/{name}"), source)),
+    }
 }
 
 fn is_ours<K: Kind>(owner: &K, object: &DynamicObject) -> bool {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod health;
 pub mod leader;
 pub mod metrics;
+pub mod probes;
 pub mod provider_config;
 pub mod server;
 pub mod taskserv;
@@ -104,6 +105,7 @@ pub async fn run(
         () = &mut shutdown => Ok(()),
         _ = leads.wait_for(|leads| !*leads) => Err(RunError::LeadershipLost),
         () = controllers(&context, queues) => Err(RunError::WatchEnded),
+        () = probes::run(context.clone()) => Err(RunError::WatchEnded),
     };
     server.abort();
     watches.iter().for_each(tokio::task::JoinHandle::abort);

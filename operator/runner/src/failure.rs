@@ -10,6 +10,8 @@ use provisioning_sdk::result::StepResult;
 use crate::server::ServerError;
 use crate::ssh::SshError;
 
+/// Reason of a run that met another machine than the one it was meant for.
+pub const HOST_KEY_MISMATCH: &str = "HostKeyMismatch";
 const NOT_READY: &str = "ServerNotReady";
 const NO_SPACE: &str = "No space left on device";
 
@@ -92,7 +94,7 @@ impl Failure {
                 ServerError::Ssh(error) => match error {
                     SshError::ReadKey { .. } => (Invalid, "BadKey"),
                     SshError::ParseHostKey(_) => (Invalid, "BadRequest"),
-                    SshError::HostKeyMismatch { .. } => (Invalid, "HostKeyMismatch"),
+                    SshError::HostKeyMismatch { .. } => (Invalid, HOST_KEY_MISMATCH),
                     SshError::Unauthorized { .. } => (Unauthorized, "AuthenticationRefused"),
                     SshError::Unreachable { .. } => (Transient, "Unreachable"),
                     SshError::Lost { .. } => (Transient, "ConnectionLost"),

@@ -54,8 +54,8 @@ pub async fn run(
         run: envelope.run,
         epoch: envelope.epoch,
         direction: envelope.direction,
+        script: what.script,
         input_hash: envelope.input_hash.clone(),
-        has_effect: what.script != Script::Check,
     };
     let mut run = ScriptRun { settings, envelope, what, bundle, place, ask, starts: 0, followed: None };
     let work = with_sessions(deadline, async |until| {
@@ -261,12 +261,13 @@ impl ScriptRun<'_> {
     }
 
     fn marker(&self, phase: Phase, execution: i64, outputs: Outputs) -> Marker {
-        let Ask { run, epoch, direction, input_hash, has_effect: _ } = &self.ask;
+        let Ask { run, epoch, direction, script, input_hash } = &self.ask;
         Marker {
             step: self.envelope.step.clone(),
             run: *run,
             epoch: *epoch,
             direction: *direction,
+            script: *script,
             input_hash: input_hash.clone(),
             phase,
             execution,

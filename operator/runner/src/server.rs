@@ -253,7 +253,7 @@ impl<'a> Server<'a> {
     pub async fn write_marker(&self, place: &Place, seen: &Seen, marker: &Marker) -> Result<Seen, ServerError> {
         let text = marker_text(marker);
         let digest = hex(&Sha256::digest(&text));
-        let upload = format!("{}.next", place.base);
+        let upload = place.staging(&digest);
         self.put(&upload, "0600", &digest, text.as_bytes()).await?;
         let expected = seen.digest.as_deref().unwrap_or("-");
         let output =
@@ -267,8 +267,8 @@ impl<'a> Server<'a> {
     /// # Errors
     /// [`ServerError`]; other than Conflict: the marker may be written and the unit started.
     pub async fn start(&self, start: &Start<'_>) -> Result<(), ServerError> {
-        let staging = format!("{}.new", start.place.base);
         let marker = marker_text(start.marker);
+        let staging = start.place.staging(&hex(&Sha256::digest(&marker)));
         let files =
             [("request.json", start.request), ("log", start.log.as_bytes()), ("marker.json", marker.as_bytes())];
         for (name, content) in files {
@@ -281,6 +281,7 @@ impl<'a> Server<'a> {
             "start",
             &start.place.base,
             expected,
+            &staging,
             &run.to_string(),
             &start.place.unit(run),
             &start.seconds.to_string(),

@@ -300,3 +300,30 @@ async fn wherever_a_run_is_stopped_the_script_runs_once() {
         assert_eq!(ends, 1, "stopped after {lets}: {:?}", server.log());
     }
 }
+
+/// A script that is killed has not ended: it is started again, and not for ever.
+#[tokio::test]
+async fn a_killed_script_is_started_again_a_few_times() {
+    let Some(server) = TestServer::start() else { return };
+    let extension = server.mount("[ -e ../../once ] || { touch ../../once; kill -KILL $$; }\n");
+    let mut request = script(server.target(), &extension, Script::Install);
+    assert_success(&run(&server.settings(), &mut Lets::all(), &request).await);
+    assert_eq!(server.log(), ["start install 1", "start install 1", "end install 1 0"]);
+
+    let extension = server.mount("kill -KILL $$\n");
+    request = script(server.target(), &extension, Script::Install);
+    (request.run, request.input_hash) = (2, "v1:b".to_owned());
+    let result = run(&server.settings(), &mut Lets::all(), &request).await;
+    assert_eq!(outcome(&result), (Some(FailureClass::ScriptFailed), "Interrupted"));
+    assert_eq!(server.log().len(), 6);
+}
+
+#[tokio::test]
+async fn a_full_disk_that_a_script_meets_is_named() {
+    let Some(server) = TestServer::start() else { return };
+    let extension = server.mount("head -c 100 </dev/zero >/dev/full\n");
+    let request = script(server.target(), &extension, Script::Install);
+    let result = run(&server.settings(), &mut Lets::all(), &request).await;
+    assert_eq!(outcome(&result), (Some(FailureClass::ScriptFailed), "NoSpace"));
+    assert!(result.message.contains("No space left on device"), "{}", result.message);
+}

@@ -21,6 +21,7 @@ use provisioning_plan::observed::{Outcome, RunView};
 
 use children::{ChildView, Standing as ChildStanding};
 
+use crate::children::release;
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView};
 use crate::error::Error;
@@ -124,8 +125,15 @@ impl Kind for BatchWorkflow {
         usize::try_from(self.spec.parallelism).unwrap_or(1)
     }
 
-    fn takes_slots() -> bool {
+    fn has_executors() -> bool {
         false
+    }
+
+    async fn release(&self, ctx: &Context, all: bool) -> Result<(), Error> {
+        for (kind, name) in children::left_behind(&ctx.stores, self, all) {
+            release(ctx, self, kind, &name).await?;
+        }
+        Ok(())
     }
 
     fn removed(&self) -> RemovedSteps {
@@ -149,7 +157,7 @@ trait Children {
 }
 
 impl Children for BatchWorkflow {
-    /// The child of a step, also of one that is no longer in the spec: its name is the step's external id.
+    /// The child of a step, also of one that is no longer in the spec: its `why` names it.
     fn child_of(&self, step: &StepStatus) -> Option<Child> {
         if let Some(planned) = self.spec.steps.iter().find(|planned| planned.name == step.id) {
             return Some(child(planned));

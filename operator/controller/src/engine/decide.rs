@@ -28,7 +28,13 @@ pub struct Planned<K: Kind> {
 pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
     let object = &seen.object;
     let before = object.run_status().cloned().unwrap_or_default();
-    let settled = settle(&before.steps, &seen.observed, seen.now);
+    let mut settled = settle(&before.steps, &seen.observed, seen.now);
+    if !K::has_executors()
+        && let Some(workspace) = &seen.workspace
+    {
+        // Nobody else can act for such a run: the new leader goes on with it.
+        settled.iter_mut().filter(|step| step.is_open()).for_each(|step| step.epoch = workspace.epoch);
+    }
     let deleting = object.meta().deletion_timestamp.is_some();
     let policy = policy(seen, deleting, available);
     let drawn = object.graph(&seen.facts, &settled);
@@ -57,7 +63,7 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
         mode: if deleting { Mode::Delete } else { Mode::Forward },
         suspended: seen.suspended.clone(),
         parallelism: seen.object.parallelism(),
-        available: if K::takes_slots() { available } else { usize::MAX },
+        available: if K::has_executors() { available } else { usize::MAX },
         epoch: seen.workspace.as_ref().map_or(0, |workspace| workspace.epoch),
         retry_requested: seen.retry_requested,
         removed: seen.object.removed(),

@@ -86,6 +86,7 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
         let text = format!("deletion was abandoned by annotation; left behind: {}", stored.standing.message);
         event(ctx, object, true, reasons::DELETION_BLOCKED, &text).await;
     }
+    object.release(ctx, true).await?;
     sweep(ctx, object).await?;
     let rest: Vec<String> = object.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
     match patch_finalizers(ctx, object, &rest).await {
@@ -97,7 +98,7 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     }
 }
 
-/// Removes by label what belongs to the object alone: Jobs (their Pods and Leases follow) and kept logs.
+/// Removes by label what belongs to the object alone: Jobs (their Pods follow), claims and kept logs.
 async fn sweep<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
     let namespace = object.namespace().unwrap_or_default();
     let labels = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={}", object.uid().unwrap_or_default()));

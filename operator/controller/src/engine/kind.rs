@@ -141,8 +141,9 @@ pub trait Kind:
         usize::MAX
     }
 
-    /// (pure) Whether its steps take places of the workspace (Jobs do, waiting for children does not).
-    fn takes_slots() -> bool {
+    /// (pure) Whether its steps are run by executors in Jobs. Those take places of the workspace and are fenced by the
+    /// epoch; a step that is one API write of the operator itself needs neither.
+    fn has_executors() -> bool {
         true
     }
 
@@ -152,6 +153,11 @@ pub trait Kind:
     /// (pure) What still refers to it, so that its finalizer cannot go yet.
     fn held_by(&self, _: &Self::Facts) -> Option<String> {
         None
+    }
+
+    /// Lets go of objects that it made and no longer stands for. `all`: it is going itself.
+    fn release(&self, _: &Context, _all: bool) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
     }
 
     /// What follows the end of steps in other objects; called after the end is durable.

@@ -7,7 +7,7 @@ use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
 use provisioning_api::steps::{StepAction, StepPhase, UndoAction};
 use provisioning_api::taskserv::TaskservServer;
 use provisioning_api::{Server, Taskserv};
-use provisioning_extensions::{Catalog, Entry};
+use provisioning_extensions::{Catalog, Entry, Timeouts};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
@@ -109,6 +109,7 @@ pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<Offered, Sta
             version: pinned.version.clone(),
             digest: pinned.digest.clone(),
             config_map: provisioning_extensions::config_map_name(&pinned.name, &pinned.digest),
+            timeouts: timeouts(facts, &pinned.digest),
         });
     }
     let requirement = match wanted.version.as_deref().map(VersionReq::parse).transpose() {
@@ -131,7 +132,14 @@ pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<Offered, Sta
         version: entry.version.to_string(),
         digest: entry.digest.clone(),
         config_map: provisioning_extensions::config_map_name(&entry.name, &entry.digest),
+        timeouts: timeouts(facts, &entry.digest),
     })
+}
+
+/// Timeouts of a bundle; the defaults for one that is no longer on offer.
+pub(crate) fn timeouts(facts: &Facts, digest: &str) -> Timeouts {
+    let offered = facts.bundles.iter().find(|offered| offered.digest == digest);
+    offered.map_or_else(Timeouts::default, |offered| offered.timeouts)
 }
 
 /// A row per server: the phase of its first step that is not done, and what its scripts reported.
