@@ -30,6 +30,7 @@ mod failure;
 mod objects;
 mod redis;
 mod servers;
+mod table;
 mod wait;
 
 pub use audit::AuditEvent;
@@ -38,6 +39,7 @@ pub use cluster::{Cluster, Output};
 pub use objects::{Kind, condition, describe, is_ready, is_true, step};
 pub use redis::Redis;
 pub use servers::ServerRun;
+pub use table::Row;
 pub use wait::DEADLINE;
 
 /// Folder of this repository.
