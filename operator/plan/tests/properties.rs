@@ -245,7 +245,12 @@ fn play(case: &Case) {
 fn nothing_is_left(world: &World) {
     for step in &world.steps {
         let undoable = is_undoable(step.undo) && step.reason != "Gone" && step.action != StepAction::Reach;
-        assert!(!(undoable && world.effects.contains(&step.id)), "{} is left after the deletion\n{}", step.id, world.log);
+        assert!(
+            !(undoable && world.effects.contains(&step.id)),
+            "{} is left after the deletion\n{}",
+            step.id,
+            world.log
+        );
         assert!(step.undo != UndoAction::Orphan, "no orphans in these graphs");
     }
 }

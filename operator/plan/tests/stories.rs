@@ -357,7 +357,11 @@ fn refused_credentials_are_tried_every_fifteen_minutes_or_when_asked() {
 #[test]
 fn a_step_whose_cause_is_mended_goes_on_by_itself() {
     let mut world = World::new("heron apply\nredis apply after=heron");
-    world.script("heron", 1, Script::fails(5, FailureClass::Invalid, "Server 'heron' is Stalled: zone 'mars' is unknown"));
+    world.script(
+        "heron",
+        1,
+        Script::fails(5, FailureClass::Invalid, "Server 'heron' is Stalled: zone 'mars' is unknown"),
+    );
     world.rest();
     world.say("Server heron is Ready after all");
     world.policy.revive.insert("heron".to_owned());
