@@ -1,9 +1,17 @@
 //! What people see: errors, progress, colours. Results go to standard output, everything else to standard error.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints a result and a line's end. A reader that has gone away (`| head`) is no error.
+pub(crate) fn line(text: &str) -> std::io::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
 
 /// Prints an error with its causes, each once.
 pub(crate) fn error(error: &anyhow::Error) {

@@ -6,6 +6,8 @@ use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use provisioning_api::names::{ANNOTATION_DIGEST, LABEL_EXTENSION, LABEL_EXTENSION_VERSION, LABEL_MANAGED_BY, MANAGER};
 
+use provisioning_extensions::{Manifest, Timeouts};
+
 use crate::context::{Context, lock};
 use crate::error::Error;
 use crate::watches::Stores;
@@ -21,6 +23,8 @@ pub struct Offered {
     pub digest: String,
     /// ConfigMap that holds it, in the operator's namespace and, once copied, in the workspace.
     pub config_map: String,
+    /// How long its scripts may take, from its manifest.
+    pub timeouts: Timeouts,
 }
 
 /// Every bundle on offer, by name and version.
@@ -36,7 +40,14 @@ fn read(map: &ConfigMap) -> Option<Offered> {
         version: map.labels().get(LABEL_EXTENSION_VERSION)?.clone(),
         digest: map.annotations().get(ANNOTATION_DIGEST)?.clone(),
         config_map: map.name_any(),
+        timeouts: timeouts(map),
     })
+}
+
+/// Timeouts of a bundle's manifest. One that cannot be read gets the defaults: the runner refuses the bundle anyway.
+fn timeouts(map: &ConfigMap) -> Timeouts {
+    let text = map.data.as_ref().and_then(|data| data.get("manifest.yaml"));
+    text.and_then(|text| Manifest::from_yaml(text).ok()).map_or_else(Timeouts::default, |manifest| manifest.timeouts)
 }
 
 /// Puts a copy of a bundle into a workspace, if it is not there. The name holds the digest, and the copy is immutable.

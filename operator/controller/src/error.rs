@@ -22,6 +22,15 @@ pub enum Error {
         /// Which object.
         object: String,
     },
+    /// The API server did not answer a write in time; it may have been applied.
+    #[error("the write of {object} was not answered in time")]
+    Unanswered {
+        /// Which object.
+        object: String,
+    },
+    /// A pass panicked.
+    #[error("a pass ended in a panic: {0}")]
+    Panicked(String),
     /// Our own object cannot be written as JSON.
     #[error("failed to encode {object}")]
     Encode {
@@ -74,7 +83,8 @@ impl Error {
                 }
                 _ => Category::Transient,
             },
-            Error::Encode { .. } | Error::GenerateKey { .. } => Category::Permanent,
+            Error::Unanswered { .. } => Category::Transient,
+            Error::Encode { .. } | Error::GenerateKey { .. } | Error::Panicked(_) => Category::Permanent,
         }
     }
 
@@ -93,6 +103,12 @@ impl Error {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             text.push_str(": ");
+            // The API server's own words, not the client's rendering of them.
+            let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+            if let Some(kube::Error::Api(status)) = boxed.or_else(|| error.downcast_ref()) {
+                text.push_str(&status.message);
+                break;
+            }
             text.push_str(&error.to_string());
             cause = error.source();
         }

@@ -11,6 +11,7 @@ pub mod error;
 pub mod health;
 pub mod leader;
 pub mod metrics;
+pub mod probes;
 pub mod provider_config;
 pub mod server;
 pub mod taskserv;
@@ -29,7 +30,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 
-use context::{Clock, Context, Epochs, Settings, Slots};
+use context::{Clock, Context, Epochs, Settings, Slots, Written};
 use error::Error;
 use watches::{Guarded, Queue, Queues};
 
@@ -85,6 +86,7 @@ pub async fn run(
         runs: engine::runs::Runs::default(),
         epochs: Epochs::default(),
         slots: Slots::default(),
+        written: Written::default(),
         metrics,
         clock,
         made: std::sync::Mutex::default(),
@@ -103,6 +105,7 @@ pub async fn run(
         () = &mut shutdown => Ok(()),
         _ = leads.wait_for(|leads| !*leads) => Err(RunError::LeadershipLost),
         () = controllers(&context, queues) => Err(RunError::WatchEnded),
+        () = probes::run(context.clone()) => Err(RunError::WatchEnded),
     };
     server.abort();
     watches.iter().for_each(tokio::task::JoinHandle::abort);
@@ -126,6 +129,20 @@ async fn controllers(context: &Arc<Context>, queues: Queues) {
     );
 }
 
+/// One pass as a task of its own, which ends with its future: a panic in it is this pass's error.
+async fn guarded_pass<Pass>(pass: Pass) -> Result<Action, Error>
+where
+    Pass: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(pass);
+    match task.join_next().await {
+        Some(Ok(result)) => result,
+        Some(Err(error)) => Err(Error::Panicked(error.to_string())),
+        None => Ok(Action::await_change()),
+    }
+}
+
 /// Runs the passes of one kind. Each pass is a task of its own: a panic in one is that pass's error, not the end.
 async fn control<K, Reconcile, Pass>(
     context: &Arc<Context>,
@@ -139,7 +156,7 @@ async fn control<K, Reconcile, Pass>(
 {
     let config = Config::default().concurrency(context.settings.concurrency);
     let passes = applier(
-        |object, context| Box::pin(reconcile(object, context)),
+        |object, context| Box::pin(guarded_pass(reconcile(object, context))),
         engine::error_policy,
         context.clone(),
         store,

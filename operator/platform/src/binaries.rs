@@ -79,6 +79,12 @@ impl Binaries {
         Ok(Self { kubernetes, runtime, pause, cni: cni.ok_or(missing)? })
     }
 
+    #[cfg(test)]
+    pub(crate) fn at(folder: &Path) -> Self {
+        let below = |name: &str| folder.join(name);
+        Self { kubernetes: below("kubernetes"), runtime: below("runtime"), pause: below("pause"), cni: below("cni") }
+    }
+
     /// One of kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl.
     pub fn kubernetes(&self, program: &str) -> PathBuf {
         self.kubernetes.join(program)

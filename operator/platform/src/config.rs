@@ -26,7 +26,7 @@ pub(crate) struct Render<'a> {
     pub(crate) state: &'a State,
     pub(crate) binaries: &'a Binaries,
     pub(crate) cgroups: CgroupVersion,
-    /// Whether kube-proxy must masquerade all traffic to services (see [`crate::network::bridge_traffic_is_filtered`]).
+    /// Whether kube-proxy must masquerade all traffic to services (see [`crate::network::configure_namespace`]).
     pub(crate) masquerade_all: bool,
 }
 
@@ -139,19 +139,20 @@ disabled_plugins = [
     /// No `ipMasq`: the machine masquerades the whole block (network.rs), which saves two iptables runs for each pod.
     fn cni(&self) -> String {
         let Self { instance, state, .. } = self;
+        // Keys in their alphabet's order: what order JSON is printed in depends on a feature that other crates may switch.
         let bridge = serde_json::json!({
-            "type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": false, "hairpinMode": true,
+            "bridge": BRIDGE, "hairpinMode": true, "ipMasq": false,
             "ipam": {
-                "type": "host-local", "dataDir": instance.containerd_state().join("ipam"),
-                "ranges": [[{ "subnet": state.network.pods(), "gateway": state.network.node_address() }]],
+                "dataDir": instance.containerd_state().join("ipam"),
+                "ranges": [[{ "gateway": state.network.node_address(), "subnet": state.network.pods() }]],
                 "routes": [{ "dst": "0.0.0.0/0" }],
+                "type": "host-local",
             },
+            "isGateway": true, "type": "bridge",
         });
-        let ports = serde_json::json!({ "type": "portmap", "capabilities": { "portMappings": true } });
-        format!(
-            "{:#}\n",
-            serde_json::json!({ "cniVersion": "1.0.0", "name": instance.prefix(), "plugins": [bridge, ports] })
-        )
+        let ports = serde_json::json!({ "capabilities": { "portMappings": true }, "type": "portmap" });
+        let list = serde_json::json!({ "cniVersion": "1.0.0", "name": instance.prefix(), "plugins": [bridge, ports] });
+        format!("{list:#}\n")
     }
 
     fn kubelet(&self) -> String {

@@ -91,8 +91,10 @@ pub async fn client(instance: &Instance) -> Result<Client, HealthError> {
     install_crypto();
     let kubeconfig = Kubeconfig::read_from(instance.kubeconfig()).map_err(HealthError::Kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let config = config.map_err(HealthError::Kubeconfig)?;
+    let mut config = config.map_err(HealthError::Kubeconfig)?;
     let server = config.cluster_url.to_string();
+    // The address is on this machine; a proxy of the user's shell can't reach it.
+    config.proxy_url = None;
     Client::try_from(config).map_err(|source| HealthError::Request(server, Box::new(source)))
 }
 

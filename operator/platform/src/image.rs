@@ -122,7 +122,7 @@ fn write_archive(image: &Image, layer_path: &Path, output: &Path) -> Result<(), 
     let configuration = configuration(image, &layer_digest).to_string();
     let name = hex(&Sha256::digest(configuration.as_bytes()));
     let (config_name, layer_name) = (format!("{name}.json"), format!("{layer_digest}/layer.tar"));
-    let manifest = json!([{ "Config": config_name, "RepoTags": [image.name], "Layers": [layer_name] }]).to_string();
+    let manifest = json!([{ "Config": config_name, "Layers": [layer_name], "RepoTags": [image.name] }]).to_string();
     let file = File::create(output).map_err(at("create", output))?;
     let mut archive = tar::Builder::new(BufWriter::new(file));
     let mut append = |name: &str, size: u64, content: &mut dyn Read| {
@@ -142,16 +142,17 @@ fn configuration(image: &Image, layer_digest: &str) -> serde_json::Value {
         "aarch64" => "arm64",
         other => other,
     };
+    // Keys in their alphabet's order: what order JSON is printed in depends on a feature that other crates may switch.
     json!({
         "architecture": architecture,
-        "os": "linux",
-        "created": "1970-01-01T00:00:00Z",
         "config": {
             "Entrypoint": image.entrypoint,
             "Env": image.environment,
             "User": image.user.clone().unwrap_or_default(),
         },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
+        "created": "1970-01-01T00:00:00Z",
+        "os": "linux",
+        "rootfs": { "diff_ids": [format!("sha256:{layer_digest}")], "type": "layers" },
     })
 }
 

@@ -75,5 +75,10 @@ pub(crate) fn processes(instance: &Instance) -> Vec<(ProcessIdentity, String)> {
     found
 }
 
+/// Whether anything runs in a container of the instance.
+pub(crate) fn containers_run(instance: &Instance) -> bool {
+    !cgroup::processes(instance.prefix()).is_empty()
+}
+
 /// containerd's helper that stays with each pod.
 pub(crate) const SHIM: &str = "containerd-shim-runc-v2";

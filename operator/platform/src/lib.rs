@@ -23,6 +23,8 @@ mod cgroup;
 mod command;
 mod config;
 mod files;
+#[cfg(test)]
+mod golden;
 mod health;
 pub mod image;
 mod images;

@@ -1,7 +1,7 @@
 //! The logs of an instance's services.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use crate::instance::Instance;
 
 /// How much of a log's end is looked at for its last lines.
 const TAIL_BYTES: u64 = 4 << 20;
+/// How often a followed log is looked at.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
 /// A log can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +27,7 @@ pub enum LogsError {
     /// See [`FileError`].
     #[error(transparent)]
     File(#[from] FileError),
-    /// The reader has gone away.
+    /// Standard output can't be written, for another reason than that nobody reads it.
     #[error("failed to write")]
     Output(#[source] std::io::Error),
 }
@@ -50,25 +52,48 @@ pub fn log_file(instance: &Instance, name: &str) -> Result<PathBuf, LogsError> {
 }
 
 /// Writes the last `lines` lines of a file (of at most its last 4 MiB), and then, if `follow`, what is added, without end.
+///
+/// A reader that goes away (`| head`) ends it without an error. A log that was put aside is followed in its new file.
 pub fn show(path: &Path, lines: usize, follow: bool, output: &mut dyn Write) -> Result<(), LogsError> {
     let mut file = File::open(path).map_err(at("read", path))?;
-    let size = file.metadata().map_err(at("read", path))?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES))).map_err(at("read", path))?;
+    let mut place = skip_to_tail(&mut file).map_err(at("read", path))?;
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(at("read", path))?;
-    output.write_all(last_lines(&text, lines)).map_err(LogsError::Output)?;
-    output.flush().map_err(LogsError::Output)?;
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    while follow {
-        line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(at("read", path))? == 0 {
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        output.write_all(&line).map_err(LogsError::Output)?;
-        output.flush().map_err(LogsError::Output)?;
+    place += text.len() as u64;
+    if !write(last_lines(&text, lines), output)? {
+        return Ok(());
     }
-    Ok(())
+    loop {
+        if !follow {
+            return Ok(());
+        }
+        std::thread::sleep(FOLLOW_PAUSE);
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() < place) {
+            file = File::open(path).map_err(at("read", path))?;
+            place = 0;
+        }
+        text.clear();
+        file.read_to_end(&mut text).map_err(at("read", path))?;
+        place += text.len() as u64;
+        if !write(&text, output)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Skips all but the end; returns how much that is.
+fn skip_to_tail(file: &mut File) -> std::io::Result<u64> {
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES)))
+}
+
+/// False when nobody reads any more.
+fn write(text: &[u8], output: &mut dyn Write) -> Result<bool, LogsError> {
+    match output.write_all(text).and_then(|()| output.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(LogsError::Output(error)),
+    }
 }
 
 fn last_lines(text: &[u8], lines: usize) -> &[u8] {

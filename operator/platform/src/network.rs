@@ -16,7 +16,7 @@
 //! | 10.K.255.0/30 | the pair of links: .1 the machine's end, .2 the namespace's |
 //!
 //! The machine has a route for the whole /16 through the pair, so pods and services can be reached from it, and it
-//! masquerades what leaves. Nothing else can reach the API server's address.
+//! masquerades what leaves. Other machines can't: what they send there is dropped, although this machine forwards now.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{CommandError, run};
+use crate::files::{FileError, at};
 
 /// The name of the bridge that pods hang on; it is alone in its namespace, so it needs no prefix.
 pub(crate) const BRIDGE: &str = "pods";
@@ -53,6 +54,9 @@ pub enum NetworkError {
     /// `ip` printed something that is not what it prints.
     #[error("failed to read the output of `{0}`")]
     Output(&'static str, #[source] serde_json::Error),
+    /// A setting of the kernel can't be changed.
+    #[error(transparent)]
+    Setting(#[from] FileError),
     /// A program of the system failed.
     #[error("failed to set up the network")]
     Command(#[from] CommandError),
@@ -130,6 +134,11 @@ impl Range {
     fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
+
+    /// Whether this is `other` or a piece of it.
+    fn is_within(self, other: Self) -> bool {
+        other.first <= self.first && self.last <= other.last
+    }
 }
 
 /// A destination of this machine's routing tables and the link it leaves by.
@@ -140,13 +149,17 @@ struct Route {
     dev: String,
 }
 
-/// The first K whose /16 overlaps none of `taken` (destinations as `ip route` prints them).
+/// The first K whose /16 overlaps none of `taken` (destinations as `ip route` prints them); if there is none, the first that
+/// overlaps only ranges larger than itself. A VPN that routes all of 10.0.0.0/8 loses a piece of it that way, instead of being
+/// in the way of everything.
 fn choose_octet<'a>(taken: impl Iterator<Item = &'a str>) -> Option<u8> {
     let taken: Vec<Range> = taken.filter_map(Range::parse).collect();
-    (FIRST_OCTET..=254).find(|octet| {
+    let free = |octet: &u8, counts: fn(Range, Range) -> bool| {
         let block = Range::parse(&format!("10.{octet}.0.0/16"));
-        block.is_some_and(|block| !taken.iter().any(|range| range.overlaps(block)))
-    })
+        block.is_some_and(|block| !taken.iter().any(|range| range.overlaps(block) && counts(*range, block)))
+    };
+    let mut octets = FIRST_OCTET..=254;
+    octets.clone().find(|octet| free(octet, |_, _| true)).or_else(|| octets.find(|octet| free(octet, Range::is_within)))
 }
 
 fn routes() -> Result<Vec<Route>, NetworkError> {
@@ -226,15 +239,21 @@ fn egress_mtu() -> Option<u32> {
 }
 
 /// The firewall rules of the machine: (table, chain, rule). Every one carries the instance's name as its comment.
-fn rules(network: &Network) -> [(&'static str, &'static str, Vec<String>); 3] {
-    let words = |text: String| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+///
+/// Each is put in front of all others, so those of one chain are listed last first.
+fn rules(network: &Network) -> [(&'static str, &'static str, Vec<String>); 4] {
     let Network { name, .. } = network;
     let block = network.block();
+    let rule = |matches: &str, target: &str| {
+        let text = format!("{matches} -m comment --comment {name} -j {target}");
+        text.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    };
     [
-        ("nat", "POSTROUTING", words(format!("-s {block} ! -o {name} -m comment --comment {name} -j MASQUERADE"))),
+        ("nat", "POSTROUTING", rule(&format!("-s {block} ! -o {name}"), "MASQUERADE")),
+        ("filter", "FORWARD", rule(&format!("-o {name}"), "DROP")),
+        ("filter", "FORWARD", rule(&format!("-o {name} -m conntrack --ctstate RELATED,ESTABLISHED"), "ACCEPT")),
         // Container engines set the policy of FORWARD to DROP.
-        ("filter", "FORWARD", words(format!("-i {name} -m comment --comment {name} -j ACCEPT"))),
-        ("filter", "FORWARD", words(format!("-o {name} -m comment --comment {name} -j ACCEPT"))),
+        ("filter", "FORWARD", rule(&format!("-i {name}"), "ACCEPT")),
     ]
 }
 
@@ -245,11 +264,7 @@ fn iptables(table: &str, action: &str, chain: &str, rule: &[String]) -> Result<S
 
 fn allow_forwarding(network: &Network) -> Result<(), NetworkError> {
     // Left on at stop: other programs may have come to rely on it, as with container engines.
-    run("sysctl", &["-q", "-w", "net.ipv4.ip_forward=1"])?;
-    let namespace = format!("--net={}", network.namespace_file().display());
-    run("nsenter", &[&namespace, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])?;
-    // Without it, a pod that reaches another pod through a Service gets the answer past the address translation.
-    let _ = run("nsenter", &[&namespace, "sysctl", "-q", "-w", "net.bridge.bridge-nf-call-iptables=1"]);
+    switch_on(FORWARD)?;
     for (table, chain, rule) in rules(network) {
         if iptables(table, "-C", chain, &rule).is_err() {
             iptables(table, "-I", chain, &rule)?;
@@ -258,23 +273,36 @@ fn allow_forwarding(network: &Network) -> Result<(), NetworkError> {
     Ok(())
 }
 
-/// Whether bridged traffic passes the address translation in this namespace; if not, kube-proxy has to masquerade all of it.
-pub(crate) fn bridge_traffic_is_filtered() -> bool {
-    std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|text| text.trim() == "1")
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+fn switch_on(setting: &str) -> Result<(), FileError> {
+    std::fs::write(setting, "1").map_err(at("write", Path::new(setting)))
+}
+
+/// Sets what can be set from inside the namespace only. Called by the supervisor, which lives there.
+///
+/// Returns whether traffic between pods passes the address translation. Where the kernel has no bridge filter, a pod that
+/// reaches another through a Service would get the answer past the translation, so kube-proxy has to masquerade all of it.
+/// (The module is not loaded by us: it would change how the machine's own bridges work.)
+pub(crate) fn configure_namespace() -> Result<bool, NetworkError> {
+    switch_on(FORWARD)?;
+    Ok(switch_on(BRIDGE_FILTER).is_ok())
 }
 
 /// Removes the network. Every part may be missing.
-pub(crate) fn remove(network: &Network) -> Result<(), NetworkError> {
-    for (table, chain, rule) in rules(network) {
-        while iptables(table, "-C", chain, &rule).is_ok() {
-            iptables(table, "-D", chain, &rule)?;
+pub(crate) fn remove(name: &str) -> Result<(), NetworkError> {
+    for (table, rule) in recorded_rules(name) {
+        let words: Vec<String> = rule.split_ascii_whitespace().map(|word| word.replace('"', "")).collect();
+        if let [_, chain, rule @ ..] = words.as_slice() {
+            iptables(table, "-D", chain, rule)?;
         }
     }
-    if link_exists(&network.name) {
-        run("ip", &["link", "delete", &network.name])?;
+    if link_exists(name) {
+        run("ip", &["link", "delete", name])?;
     }
-    if network.namespace_file().exists() {
-        run("ip", &["netns", "delete", &network.name])?;
+    if Path::new(NAMESPACES).join(name).exists() {
+        run("ip", &["netns", "delete", name])?;
     }
     Ok(())
 }
@@ -288,14 +316,25 @@ pub(crate) fn remains(name: &str) -> Vec<String> {
     if Path::new(NAMESPACES).join(name).exists() {
         found.push(format!("network namespace {name}"));
     }
+    let rules = recorded_rules(name).into_iter();
+    found.extend(rules.map(|(table, rule)| format!("iptables rule in {table}: {rule}")));
+    found
+}
+
+/// The rules with this comment, as `iptables -S` prints them: also those that another version of this program made.
+fn recorded_rules(name: &str) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
     for table in ["nat", "filter"] {
         let text = run("iptables", &["--wait", "5", "-t", table, "-S"]).unwrap_or_default();
-        let comment = format!("--comment {name} ");
-        let quoted = format!("--comment \"{name}\" ");
-        let ours = text.lines().filter(|line| line.contains(&comment) || line.contains(&quoted));
-        found.extend(ours.map(|line| format!("iptables rule in {table}: {line}")));
+        let ours = text.lines().filter(|line| has_comment(line, name));
+        found.extend(ours.map(|line| (table, line.to_owned())));
     }
     found
+}
+
+fn has_comment(rule: &str, name: &str) -> bool {
+    let words: Vec<&str> = rule.split_ascii_whitespace().collect();
+    words.windows(2).any(|pair| pair[0] == "--comment" && pair[1].trim_matches('"') == name)
 }
 
 #[cfg(test)]
@@ -318,7 +357,9 @@ mod tests {
         assert_eq!(choose_octet([].into_iter()), Some(100));
         assert_eq!(choose_octet(["default", "10.100.7.0/24", "10.101.0.9", "192.0.2.0/24"].into_iter()), Some(102));
         assert_eq!(choose_octet(["10.96.0.0/12"].into_iter()), Some(112));
-        assert_eq!(choose_octet(["10.0.0.0/8"].into_iter()), None);
+        assert_eq!(choose_octet(["10.0.0.0/8", "10.100.0.0/16", "10.101.1.0/24"].into_iter()), Some(102));
+        let all: Vec<String> = (0..=255).map(|octet| format!("10.{octet}.0.0/16")).collect();
+        assert_eq!(choose_octet(all.iter().map(String::as_str)), None);
     }
 
     #[test]
@@ -333,6 +374,15 @@ mod tests {
             assert!(Range::parse(&network.block()).unwrap().overlaps(*one));
             assert!(ranges[index + 1..].iter().all(|other| !one.overlaps(*other)));
         }
+    }
+
+    #[test]
+    fn a_rule_is_ours_by_its_whole_comment() {
+        let rule = "-A FORWARD -i prov-a -m comment --comment prov-a -j ACCEPT";
+        assert!(has_comment(rule, "prov-a"));
+        assert!(has_comment("-A FORWARD -m comment --comment \"prov-a\" -j ACCEPT", "prov-a"));
+        assert!(!has_comment(rule, "prov-"));
+        assert!(!has_comment("-A FORWARD -i prov-a -j ACCEPT", "prov-a"));
     }
 
     #[test]

@@ -13,13 +13,14 @@ use crate::command::CommandError;
 use crate::files::{self, FileError, at};
 use crate::health::{self, HealthError};
 use crate::instance::Instance;
-use crate::leftovers::{self, SHIM};
+use crate::leftovers::{self, SHIM, containers_run};
 use crate::lock::{LockError, lock};
 use crate::network::{self, NetworkError};
 use crate::pki::{self, PkiError};
 use crate::services::Service;
 use crate::state::{State, StateError};
 use crate::status::{self, Health, StatusError};
+use crate::stop::end_all_containers;
 
 /// How long the supervisor may take to say that it is there.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(10);
@@ -104,6 +105,9 @@ pub enum Started {
 /// Starts an instance and waits until it accepts pods. One that runs already is fine.
 ///
 /// After a killed supervisor, its services are ended and started anew; containers go on meanwhile.
+///
+/// After a stop, pods are shown as they were before it until the kubelet has looked at each, for some seconds: whoever needs one
+/// running asks the pod itself, or waits for its restart count to grow.
 pub async fn start(instance: &Instance, options: StartOptions<'_>) -> Result<Started, StartError> {
     let StartOptions { supervisor, wait_timeout, progress } = options;
     if !nix::unistd::geteuid().is_root() {
@@ -125,12 +129,17 @@ pub async fn start(instance: &Instance, options: StartOptions<'_>) -> Result<Sta
     Ok(Started::Now)
 }
 
-/// Ends the services that a killed supervisor left. Shims stay, and with them the containers.
+/// Ends the services that a killed supervisor left. Shims stay, and with them the containers, if their network does.
 fn end_orphans(instance: &Instance) -> Result<(), StartError> {
     for (identity, name) in leftovers::processes(instance) {
         if name != SHIM && !identity.terminate(Duration::from_secs(5)) {
             return Err(StartError::Orphan(format!("{name} (pid {})", identity.pid)));
         }
+    }
+    // After a reboot of the machine there is neither, and what containerd remembers of its containers is wrong.
+    let network = State::load(instance)?.is_some_and(|state| state.network.namespace_file().exists());
+    if !network || !containers_run(instance) {
+        end_all_containers(instance)?;
     }
     files::remove(&instance.run())?;
     Ok(files::remove(&instance.status_file())?)

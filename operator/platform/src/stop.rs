@@ -13,7 +13,7 @@ use crate::lock::{LockError, lock};
 use crate::mounts;
 use crate::network::{self, NetworkError};
 use crate::services::STOP_ROWS;
-use crate::state::{State, StateError};
+use crate::state::State;
 use crate::status;
 
 /// The supervisor's own limits add up to less: 5 + 20 + 5 + 10 + 10 seconds.
@@ -33,9 +33,6 @@ pub enum StopError {
     /// See [`LockError`].
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// See [`StateError`].
-    #[error(transparent)]
-    State(#[from] StateError),
     /// See [`NetworkError`].
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -98,14 +95,10 @@ fn stop_locked(instance: &Instance, progress: &mut dyn FnMut(&str)) -> Result<St
     }
     progress("removing what is left");
     end_services(instance);
-    // A lost record costs nothing here: name and cgroup follow from the prefix.
-    let state = State::load(instance).ok().flatten();
-    kill_containers(instance);
-    mounts::unmount_below(instance.directory());
-    remove_run_files(instance)?;
+    // No record is read: everything is named by the prefix, so that a broken state.json is in nobody's way here.
+    end_all_containers(instance)?;
     cgroup::remove(instance.prefix())?;
-    let octet = state.map_or(0, |state| state.network.octet);
-    network::remove(&network::Network { octet, name: instance.prefix().to_owned() })?;
+    network::remove(instance.prefix())?;
     let left = leftovers(instance);
     if left.is_empty() { Ok(Stopped::Now) } else { Err(StopError::Leftovers(left)) }
 }
@@ -126,6 +119,13 @@ fn end_services(instance: &Instance) {
         }
         kill_containers(instance);
     }
+}
+
+/// Kills all containers and removes what only they need. No service may run.
+pub(crate) fn end_all_containers(instance: &Instance) -> Result<(), FileError> {
+    kill_containers(instance);
+    mounts::unmount_below(instance.directory());
+    remove_run_files(instance)
 }
 
 fn kill_containers(instance: &Instance) -> bool {

@@ -27,11 +27,11 @@ use crate::files::{self, FileError, at};
 use crate::health::{Prober, install_crypto};
 use crate::images::{self, ImagesError};
 use crate::instance::Instance;
-use crate::network;
+use crate::network::{self, NetworkError};
 use crate::process::{ProcessIdentity, write_pid_file};
 use crate::services::{Context, STOP_ROWS, Service};
 use crate::state::{State, StateError};
-use crate::status::{Health, ServiceStatus, SupervisorStatus, service_pid_file, supervisor_pid_file};
+use crate::status::{self, Health, ServiceStatus, SupervisorStatus, service_pid_file, supervisor_pid_file};
 use crate::stop::end_containers;
 
 /// The first pause before a service that ended is started again; doubled each time.
@@ -49,12 +49,23 @@ pub enum SupervisorError {
     /// `start` prepares an instance before it runs the supervisor.
     #[error("failed to supervise {0}: it was never started; use `provisioning platform start`")]
     NotPrepared(String),
+    /// One supervisor for each instance.
+    #[error("failed to supervise {instance}: pid {pid} does so already")]
+    Supervised {
+        /// The instance.
+        instance: String,
+        /// The other supervisor.
+        pid: i32,
+    },
     /// Signals can't be listened for.
     #[error("failed to listen for signals")]
     Signals(#[source] std::io::Error),
     /// See [`StateError`].
     #[error(transparent)]
     State(#[from] StateError),
+    /// See [`NetworkError`].
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// See [`BinariesError`].
     #[error(transparent)]
     Binaries(#[from] BinariesError),
@@ -120,6 +131,9 @@ pub async fn supervise(instance: &Instance) -> Result<(), SupervisorError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SupervisorError::Signals)?;
     let state = State::load(instance)?.ok_or_else(|| SupervisorError::NotPrepared(instance.name().to_string()))?;
     let context = Context { instance: instance.clone(), state, binaries: Binaries::find()? };
+    if let Some(other) = status::supervisor(instance) {
+        return Err(SupervisorError::Supervised { instance: instance.name().to_string(), pid: other.pid });
+    }
     if let Some(own) = i32::try_from(std::process::id()).ok().and_then(ProcessIdentity::of) {
         write_pid_file(&supervisor_pid_file(instance), &own)?;
     }
@@ -159,10 +173,10 @@ impl Kept {
     }
 }
 
-/// Renders what depends on the namespace and packs the pause image.
+/// Does what can be done only inside the namespace, and renders what depends on it.
 fn prepare(context: &Context) -> Result<(), SupervisorError> {
     let Context { instance, state, binaries } = context;
-    let masquerade_all = !network::bridge_traffic_is_filtered();
+    let masquerade_all = !network::configure_namespace()?;
     Render { instance, state, binaries, cgroups: cgroup::version(), masquerade_all }.write()?;
     Ok(())
 }

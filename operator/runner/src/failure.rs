@@ -10,6 +10,8 @@ use provisioning_sdk::result::StepResult;
 use crate::server::ServerError;
 use crate::ssh::SshError;
 
+/// Reason of a run that met another machine than the one it was meant for.
+pub const HOST_KEY_MISMATCH: &str = "HostKeyMismatch";
 const NOT_READY: &str = "ServerNotReady";
 const NO_SPACE: &str = "No space left on device";
 
@@ -92,7 +94,7 @@ impl Failure {
                 ServerError::Ssh(error) => match error {
                     SshError::ReadKey { .. } => (Invalid, "BadKey"),
                     SshError::ParseHostKey(_) => (Invalid, "BadRequest"),
-                    SshError::HostKeyMismatch { .. } => (Invalid, "HostKeyMismatch"),
+                    SshError::HostKeyMismatch { .. } => (Invalid, HOST_KEY_MISMATCH),
                     SshError::Unauthorized { .. } => (Unauthorized, "AuthenticationRefused"),
                     SshError::Unreachable { .. } => (Transient, "Unreachable"),
                     SshError::Lost { .. } => (Transient, "ConnectionLost"),
@@ -134,18 +136,31 @@ impl Failure {
     }
 }
 
-/// The last words of a script's stderr in one line of at most `max` bytes, without the frames that `nu` draws.
+/// The last words of a script's stderr in one line of at most `max` bytes: whole lines where the last one fits, and
+/// without the frames that `nu` draws.
 pub fn last_words(stderr: &str, max: usize) -> String {
     let lines: Vec<&str> = stderr
         .lines()
-        .map(|line| line.trim().trim_start_matches("x ").trim_start_matches("Error: nu::shell::error").trim())
+        .map(|line| line.trim().trim_start_matches("Error: nu::shell::error").trim_start_matches("x ").trim())
         .filter(|line| !line.is_empty() && !is_frame(line))
         .collect();
-    let text = lines.join("; ");
-    let words = provisioning_sdk::result::tail(&text, max);
+    let words = join_last(&lines, max);
     if stderr.contains(NO_SPACE) && !words.contains(NO_SPACE) {
-        let rest = provisioning_sdk::result::tail(&text, max.saturating_sub(NO_SPACE.len() + 2));
-        return format!("{NO_SPACE}; {rest}");
+        return format!("{NO_SPACE}; {}", join_last(&lines, max.saturating_sub(NO_SPACE.len() + 2)));
+    }
+    words
+}
+
+fn join_last(lines: &[&str], max: usize) -> String {
+    let Some((last, earlier)) = lines.split_last() else {
+        return String::new();
+    };
+    let mut words = provisioning_sdk::result::tail(last, max);
+    for line in earlier.iter().rev() {
+        if line.len() + 2 + words.len() > max {
+            break;
+        }
+        words = format!("{line}; {words}");
     }
     words
 }
@@ -167,7 +182,8 @@ mod tests {
     fn the_last_words_are_the_cause() {
         let apt = "Reading package lists...\nE: Unable to locate package nosuch\n";
         assert_eq!(last_words(apt, 200), "Reading package lists...; E: Unable to locate package nosuch");
-        assert_eq!(last_words(apt, 40), "…E: Unable to locate package nosuch".replace('…', "…; "));
+        assert_eq!(last_words(apt, 40), "E: Unable to locate package nosuch");
+        assert_eq!(last_words(apt, 20), "…te package nosuch");
         let nu = concat!(
             "Error: nu::shell::error\n\n  x port 0 is not between 1 and 65535\n",
             "   ,-[/x/install.nu:1:36]\n 1 | def main [request: path] {\n   :      ^^^|^^\n   :         `-- here\n   `----\n"

@@ -80,14 +80,15 @@ bundle-commit) # UPLOADED FOLDER
 mark) # BASE EXPECTED NEW
   swap "$1" "$2" "$3"
   ;;
-start) # BASE EXPECTED RUN UNIT SECONDS NU BUNDLE SCRIPT ROOT VOLATILE; BASE.new holds request.json, log, marker.json
-  base=$1 expected=$2 run=$3 unit=$4 seconds=$5 nu=$6 bundle=$7 script=$8
+start) # BASE EXPECTED STAGING RUN UNIT SECONDS NU BUNDLE SCRIPT ROOT VOLATILE; STAGING: request.json, log, marker.json
+  base=$1 expected=$2 staging=$3 run=$4 unit=$5 seconds=$6 nu=$7 bundle=$8
   shift 8
-  root=$1 volatile=$2
-  swap "$base" "$expected" "$base.new/marker.json" || exit
+  script=$1 root=$2 volatile=$3
+  swap "$base" "$expected" "$staging/marker.json" || exit
   # Nothing of this step is alive (the runner has seen to it), so what earlier runs left can go.
   rm -rf "$base".run-* "$volatile/${unit%-*}"-*
-  mv -T "$base.new" "$base.run-$run" || exit
+  mv -T "$staging" "$base.run-$run" || exit
+  rm -rf "$base".new-*
   systemctl reset-failed "$unit" 2>/dev/null
   systemd-run --quiet --collect --unit="$unit" --property=RuntimeMaxSec="$seconds" --property=TimeoutStopSec=10 \
     flock --close --exclusive "$base.lock" \
@@ -111,6 +112,12 @@ run) # FOLDER UNIT NU BUNDLE SCRIPT ROOT VOLATILE
   } 2>"$volatile/$unit"
   code=$?
   umask 077
+  # Killed, or the machine goes down: not the script's own end. No exit file says so, and it is started again.
+  case "$code" in
+  0) ;;
+  137 | 143) exit ;;
+  *) [ "$(systemctl is-system-running)" != stopping ] || exit ;;
+  esac
   log end ",\"exit\":$code"
   printf '%-8s\n' "$code" 1<>"$folder/exit.next"
   sync "$folder/exit.next" "$folder/stdout"

@@ -63,6 +63,11 @@ impl Place {
         format!("{}.json", self.base)
     }
 
+    /// Folder in which the files of an execution are gathered; its marker's digest tells two that do so apart.
+    pub fn staging(&self, marker_digest: &str) -> String {
+        format!("{}.new-{}", self.base, marker_digest.get(..16).unwrap_or(marker_digest))
+    }
+
     /// Folder of one execution: request, stdout, exit code.
     pub fn execution(&self, run: i64) -> String {
         format!("{}.run-{run}", self.base)
@@ -80,13 +85,13 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A file name for a step id, one for each: `/` is `+`, what else needs care is `=XX`; a long one ends in its hash.
+/// It holds no dot, so that no file of one step looks like one of another.
 fn step_name(step: &str) -> String {
     let mut name = String::new();
-    for (index, byte) in step.bytes().enumerate() {
+    for byte in step.bytes() {
         match byte {
             b'/' => name.push('+'),
-            b'.' if index == 0 => name.push_str("=2e"),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => name.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
             _ => name.push_str(&format!("={byte:02x}")),
         }
     }
@@ -127,8 +132,8 @@ mod tests {
             let names: HashSet<String> = steps.iter().map(|step| step_name(step)).collect();
             prop_assert_eq!(names.len(), steps.len());
             for name in names {
-                prop_assert!(!name.is_empty() && name.len() <= MAX_STEP_NAME && !name.starts_with('.'));
-                prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+=".contains(&b)));
+                prop_assert!(!name.is_empty() && name.len() <= MAX_STEP_NAME);
+                prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+=".contains(&b)));
             }
         }
     }

@@ -29,12 +29,13 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use provisioning_api::steps::FailureClass;
 use provisioning_sdk::executor::Context;
 use provisioning_sdk::request::{BUNDLE_FOLDER, Envelope, RunnerRequest, SSH_FOLDER};
 use provisioning_sdk::result::StepResult;
 use tokio::time::{Instant, sleep};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, HOST_KEY_MISMATCH};
 use crate::fence::Fence;
 use crate::layout::Layout;
 
@@ -95,7 +96,16 @@ pub async fn run(settings: &Settings, fence: &mut impl Fence, envelope: &Envelop
     };
     match outcome {
         Ok(outputs) => StepResult::succeeded(outputs),
-        Err(failure) => failure.to_result(),
+        Err(failure) => {
+            let mut result = failure.to_result();
+            let is_script = matches!(envelope.payload, RunnerRequest::Script { .. });
+            // Addresses move when machines restart, and another machine may have this one now. The server's own steps
+            // look at the address first, so there a wrong key is final; a script is tried again after such a look.
+            if is_script && result.reason == HOST_KEY_MISMATCH {
+                result.class = Some(FailureClass::Transient);
+            }
+            result
+        }
     }
 }
 

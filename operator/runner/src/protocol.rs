@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use provisioning_api::steps::Direction;
+use provisioning_sdk::request::Script;
 use serde::{Deserialize, Serialize};
 
 /// How far an execution got, as its runner knew.
@@ -28,6 +29,8 @@ pub struct Marker {
     pub epoch: i64,
     /// Direction of that run.
     pub direction: Direction,
+    /// The script that it ran.
+    pub script: Script,
     /// Its input.
     pub input_hash: String,
     /// How far it got.
@@ -48,10 +51,10 @@ pub struct Ask {
     pub epoch: i64,
     /// Direction.
     pub direction: Direction,
+    /// Script.
+    pub script: Script,
     /// Input.
     pub input_hash: String,
-    /// Whether the script changes anything. One that only looks is never answered from an earlier run.
-    pub has_effect: bool,
 }
 
 /// What is seen of the marker's execution.
@@ -85,7 +88,8 @@ pub fn decide(ask: &Ask, marker: Option<&Marker>, execution: Execution) -> Decis
     let Some(marker) = marker else {
         return Decision::Start;
     };
-    let same_input = marker.direction == ask.direction && marker.input_hash == ask.input_hash;
+    let same_input =
+        (marker.direction, marker.script, &marker.input_hash) == (ask.direction, ask.script, &ask.input_hash);
     let same_run = marker.run == ask.run;
     if ask.run < marker.run || ask.epoch < marker.epoch || (same_run && !same_input) {
         return Decision::Refuse;
@@ -94,7 +98,12 @@ pub fn decide(ask: &Ask, marker: Option<&Marker>, execution: Execution) -> Decis
     if execution.alive && execution.exit.is_none() {
         return if same_input { Decision::Attach } else { Decision::Await };
     }
-    let answered = same_input && (same_run || ask.has_effect);
+    // A check says what is true now: it is never answered from an earlier run.
+    let has_effect = match ask.script {
+        Script::Install | Script::Uninstall => true,
+        Script::Check => false,
+    };
+    let answered = same_input && (same_run || has_effect);
     match (answered, marker.phase, execution.exit) {
         (true, Phase::Succeeded, _) => Decision::TakeOutputs,
         (true, Phase::Running, Some(0)) => Decision::TakeExit(0),
@@ -116,7 +125,7 @@ mod tests {
     }
 
     fn ask(run: i64, epoch: i64, hash: &str) -> Ask {
-        Ask { run, epoch, direction: Direction::Forward, input_hash: hash.to_owned(), has_effect: true }
+        Ask { run, epoch, direction: Direction::Forward, script: Script::Install, input_hash: hash.to_owned() }
     }
 
     /// The marker of run 5 under epoch 7 with input `a`, forward.
@@ -126,6 +135,7 @@ mod tests {
             run: 5,
             epoch: 7,
             direction: Direction::Forward,
+            script: Script::Install,
             input_hash: "a".to_owned(),
             phase,
             execution: 5,
@@ -183,12 +193,20 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_never_answered_from_an_earlier_run() {
-        let look = |run| Ask { has_effect: false, ..ask(run, 7, "a") };
-        assert_eq!(decide(&look(6), Some(&marker(Phase::Succeeded)), ended(0)), Decision::Start);
-        assert_eq!(decide(&look(6), Some(&marker(Phase::Running)), ended(0)), Decision::Start);
-        assert_eq!(decide(&look(5), Some(&marker(Phase::Running)), ended(0)), Decision::TakeExit(0));
-        assert_eq!(decide(&look(6), Some(&marker(Phase::Running)), ALIVE), Decision::Attach);
+    fn a_check_is_never_answered_from_an_earlier_run() {
+        let check = |run| Ask { script: Script::Check, ..ask(run, 7, "a") };
+        let marker = |phase| Some(Marker { script: Script::Check, ..marker(phase) });
+        assert_eq!(decide(&check(6), marker(Phase::Succeeded).as_ref(), ended(0)), Decision::Start);
+        assert_eq!(decide(&check(6), marker(Phase::Running).as_ref(), ended(0)), Decision::Start);
+        assert_eq!(decide(&check(5), marker(Phase::Running).as_ref(), ended(0)), Decision::TakeExit(0));
+        assert_eq!(decide(&check(6), marker(Phase::Running).as_ref(), ALIVE), Decision::Attach);
+    }
+
+    #[test]
+    fn another_script_is_another_input() {
+        let other = Ask { script: Script::Uninstall, ..ask(6, 7, "a") };
+        assert_eq!(decide(&other, Some(&marker(Phase::Succeeded)), ended(0)), Decision::Start);
+        assert_eq!(decide(&Ask { run: 5, ..other }, Some(&marker(Phase::Succeeded)), ended(0)), Decision::Refuse);
     }
 
     /// Over all small cases: nothing starts while something runs, and (run, epoch) never falls.

@@ -54,8 +54,8 @@ pub async fn run(
         run: envelope.run,
         epoch: envelope.epoch,
         direction: envelope.direction,
+        script: what.script,
         input_hash: envelope.input_hash.clone(),
-        has_effect: what.script != Script::Check,
     };
     let mut run = ScriptRun { settings, envelope, what, bundle, place, ask, starts: 0, followed: None };
     let work = with_sessions(deadline, async |until| {
@@ -166,21 +166,19 @@ impl ScriptRun<'_> {
             return Err(Failure::Interrupted(self.starts));
         }
         let request = self.request(facts).to_string();
-        fence.confirm().await.map_err(ServerError::from)?;
         self.followed = None;
         tracing::info!(script = self.what.script.path(), run = self.ask.run, "starting the script");
-        server
-            .start(&Start {
-                place: &self.place,
-                seen,
-                marker: &self.marker(Phase::Running, self.ask.run, Outputs::new()),
-                request: request.as_bytes(),
-                log: &self.log_fields(),
-                digest: self.bundle.digest(),
-                script: self.what.script.path(),
-                seconds: self.envelope.timeout_seconds.saturating_add(GRACE),
-            })
-            .await?;
+        let start = Start {
+            place: &self.place,
+            seen,
+            marker: &self.marker(Phase::Running, self.ask.run, Outputs::new()),
+            request: request.as_bytes(),
+            log: &self.log_fields(),
+            digest: self.bundle.digest(),
+            script: self.what.script.path(),
+            seconds: self.envelope.timeout_seconds.saturating_add(GRACE),
+        };
+        server.start(&start, fence).await?;
         self.starts += 1;
         Ok(())
     }
@@ -255,18 +253,18 @@ impl ScriptRun<'_> {
         execution: i64,
         outputs: Outputs,
     ) -> Result<(), Failure> {
-        fence.confirm().await.map_err(ServerError::from)?;
-        server.write_marker(&self.place, seen, &self.marker(phase, execution, outputs)).await?;
+        server.write_marker(&self.place, seen, &self.marker(phase, execution, outputs), fence).await?;
         Ok(())
     }
 
     fn marker(&self, phase: Phase, execution: i64, outputs: Outputs) -> Marker {
-        let Ask { run, epoch, direction, input_hash, has_effect: _ } = &self.ask;
+        let Ask { run, epoch, direction, script, input_hash } = &self.ask;
         Marker {
             step: self.envelope.step.clone(),
             run: *run,
             epoch: *epoch,
             direction: *direction,
+            script: *script,
             input_hash: input_hash.clone(),
             phase,
             execution,

@@ -1,4 +1,5 @@
 //! The runner against a real sshd: what it does, and what it does not do twice.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
 mod support;
 
@@ -32,7 +33,7 @@ fn assert_success(result: &StepResult) {
 
 #[tokio::test]
 async fn reach_brings_nu_once_and_says_who_answered() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let request = envelope(RunnerRequest::Reach { target: server.target() });
     let mut fence = Lets::all();
     let result = run(&server.settings(), &mut fence, &request).await;
@@ -54,7 +55,7 @@ async fn reach_brings_nu_once_and_says_who_answered() {
 
 #[tokio::test]
 async fn another_host_key_is_refused_with_both_fingerprints() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let mut target = server.target();
     target.host_key = server.read("stranger.pub");
     let result = run(&server.settings(), &mut Lets::all(), &envelope(RunnerRequest::Reach { target })).await;
@@ -65,7 +66,7 @@ async fn another_host_key_is_refused_with_both_fingerprints() {
 
 #[tokio::test]
 async fn a_key_that_the_server_does_not_know_is_unauthorized() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let mut settings = server.settings();
     settings.key = server.path("stranger");
     let request = envelope(RunnerRequest::Reach { target: server.target() });
@@ -75,7 +76,7 @@ async fn a_key_that_the_server_does_not_know_is_unauthorized() {
 
 #[tokio::test]
 async fn where_nobody_listens_the_address_and_the_cause_are_named() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let mut target = server.target();
     target.port = 1;
     let mut request = envelope(RunnerRequest::Reach { target });
@@ -87,7 +88,7 @@ async fn where_nobody_listens_the_address_and_the_cause_are_named() {
 
 #[tokio::test]
 async fn a_script_runs_once_for_one_input() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let install = r#"
 echo '{"event":"output","name":"word","value":"'"$(cat templates/word)"'"}'
 cp "$1" ../../request
@@ -125,7 +126,7 @@ cp "$1" ../../request
 
 #[tokio::test]
 async fn a_check_runs_each_time() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("");
     let mut request = script(server.target(), &extension, Script::Check);
     for run_number in 1..=3 {
@@ -137,7 +138,7 @@ async fn a_check_runs_each_time() {
 
 #[tokio::test]
 async fn a_failure_carries_the_last_words_and_is_retried_by_the_next_run() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("echo 'E: Unable to locate package nosuch' >&2; exit 100\n");
     let mut request = script(server.target(), &extension, Script::Install);
     let result = run(&server.settings(), &mut Lets::all(), &request).await;
@@ -151,7 +152,7 @@ async fn a_failure_carries_the_last_words_and_is_retried_by_the_next_run() {
 
 #[tokio::test]
 async fn too_large_an_output_is_the_scripts_mistake() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("printf '{\"event\":\"output\",\"name\":\"a\",\"value\":\"%01100d\"}\\n' 0\n");
     let request = script(server.target(), &extension, Script::Install);
     let result = run(&server.settings(), &mut Lets::all(), &request).await;
@@ -161,7 +162,7 @@ async fn too_large_an_output_is_the_scripts_mistake() {
 
 #[tokio::test]
 async fn another_bundle_than_the_requested_one_is_refused() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("");
     server.mount("echo changed\n");
     let result = run(&server.settings(), &mut Lets::all(), &script(server.target(), &extension, Script::Install)).await;
@@ -170,7 +171,7 @@ async fn another_bundle_than_the_requested_one_is_refused() {
 
 #[tokio::test]
 async fn a_bundle_that_was_changed_on_the_server_is_brought_again() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("");
     let mut request = script(server.target(), &extension, Script::Install);
     assert_success(&run(&server.settings(), &mut Lets::all(), &request).await);
@@ -185,39 +186,36 @@ async fn a_bundle_that_was_changed_on_the_server_is_brought_again() {
 
 #[tokio::test]
 async fn a_later_run_attaches_and_another_input_waits() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount(SLOW);
     let first = script(server.target(), &extension, Script::Install);
     let settings = server.settings();
-    let lost: JoinHandle<StepResult> = tokio::spawn({
-        let (settings, first) = (settings.clone(), first.clone());
-        async move { run(&settings, &mut Lets::all(), &first).await }
-    });
-    server.wait_for("root/began").await;
-    lost.abort();
+    // The pod is lost in the middle.
+    let mut lost = Lets::all();
+    tokio::select! {
+        result = run(&settings, &mut lost, &first) => panic!("{result:?}"),
+        () = server.wait_for("root/began") => {}
+    }
 
     let mut same = first.clone();
     same.run = 2;
-    let attached = tokio::spawn({
-        let (settings, same) = (settings.clone(), same.clone());
-        async move { run(&settings, &mut Lets::all(), &same).await }
-    });
     let mut other = script(server.target(), &extension, Script::Uninstall);
     (other.run, other.direction) = (3, Direction::Undo);
-    let waits = tokio::spawn({
-        let settings = settings.clone();
-        async move {
-            tokio::time::sleep(Duration::from_millis(1500)).await;
-            run(&settings, &mut Lets::all(), &other).await
-        }
-    });
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(server.log(), ["start install 1"]);
-    assert_eq!((&server.marker()["run"], &server.marker()["execution"]), (&2.into(), &1.into()));
-    fs::write(server.path("root/go"), "").unwrap();
-    assert_success(&waits.await.unwrap());
+    let mut fences = (Lets::all(), Lets::all());
+    let attaches = run(&settings, &mut fences.0, &same);
+    let waits = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        run(&settings, &mut fences.1, &other).await
+    };
+    let watch = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(server.log(), ["start install 1"]);
+        assert_eq!((&server.marker()["run"], &server.marker()["execution"]), (&2.into(), &1.into()));
+        fs::write(server.path("root/go"), "").unwrap();
+    };
+    let (attached, waited, ()) = tokio::join!(attaches, waits, watch);
+    assert_success(&waited);
     // Run 2 ends with its result, or finds that run 3 has overtaken it; never does it start anything.
-    let attached = attached.await.unwrap();
     assert!(
         attached.outputs.get("word").is_some_and(|word| word == "done") || attached.reason == "Superseded",
         "{attached:?}"
@@ -225,9 +223,9 @@ async fn a_later_run_attaches_and_another_input_waits() {
     assert_eq!(server.log(), ["start install 1", "end install 1 0", "start uninstall 3", "end uninstall 3 0"]);
 }
 
-/// Hands connections on until it is cut.
-async fn proxy(to: u16) -> (u16, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// Hands connections on until it is cut; port 0: any.
+async fn proxy(port: u16, to: u16) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
@@ -244,30 +242,22 @@ async fn proxy(to: u16) -> (u16, JoinHandle<()>) {
 
 #[tokio::test]
 async fn a_lost_connection_is_opened_again_and_the_script_followed() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount(SLOW);
-    let (port, cut) = proxy(server.port()).await;
+    let (port, cut) = proxy(0, server.port()).await;
     let mut target = server.target();
     target.port = port;
     let request = script(target, &extension, Script::Install);
     let settings = server.settings();
-    let running = tokio::spawn(async move { run(&settings, &mut Lets::all(), &request).await });
-    server.wait_for("root/began").await;
-    cut.abort();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    // The address answers again.
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    let to = server.port();
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-            });
-        }
-    });
-    fs::write(server.path("root/go"), "").unwrap();
-    let result = running.await.unwrap();
+    let outage = async {
+        server.wait_for("root/began").await;
+        cut.abort();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fs::write(server.path("root/go"), "").unwrap();
+        proxy(port, server.port()).await
+    };
+    let mut fence = Lets::all();
+    let (result, _) = tokio::join!(run(&settings, &mut fence, &request), outage);
     assert_success(&result);
     assert_eq!(result.outputs["word"], "done");
     assert_eq!(server.log(), ["start install 1", "end install 1 0"]);
@@ -275,7 +265,7 @@ async fn a_lost_connection_is_opened_again_and_the_script_followed() {
 
 #[tokio::test]
 async fn the_deadline_leaves_the_script_alone_and_the_next_run_takes_it_up() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount(SLOW);
     let mut request = script(server.target(), &extension, Script::Install);
     request.timeout_seconds = 4;
@@ -292,7 +282,7 @@ async fn the_deadline_leaves_the_script_alone_and_the_next_run_takes_it_up() {
 #[tokio::test]
 async fn wherever_a_run_is_stopped_the_script_runs_once() {
     for lets in 0.. {
-        let Some(server) = TestServer::start() else { return };
+        let server = TestServer::start();
         let extension = server.mount("echo '{\"event\":\"output\",\"name\":\"word\",\"value\":\"x\"}'\n");
         let mut request = script(server.target(), &extension, Script::Install);
         let mut fence = Lets::only(lets);
@@ -309,4 +299,31 @@ async fn wherever_a_run_is_stopped_the_script_runs_once() {
         let ends = server.log().iter().filter(|line| line.starts_with("end")).count();
         assert_eq!(ends, 1, "stopped after {lets}: {:?}", server.log());
     }
+}
+
+/// A script that is killed has not ended: it is started again, and not for ever.
+#[tokio::test]
+async fn a_killed_script_is_started_again_a_few_times() {
+    let server = TestServer::start();
+    let extension = server.mount("[ -e ../../once ] || { touch ../../once; kill -KILL $$; }\n");
+    let mut request = script(server.target(), &extension, Script::Install);
+    assert_success(&run(&server.settings(), &mut Lets::all(), &request).await);
+    assert_eq!(server.log(), ["start install 1", "start install 1", "end install 1 0"]);
+
+    let extension = server.mount("kill -KILL $$\n");
+    request = script(server.target(), &extension, Script::Install);
+    (request.run, request.input_hash) = (2, "v1:b".to_owned());
+    let result = run(&server.settings(), &mut Lets::all(), &request).await;
+    assert_eq!(outcome(&result), (Some(FailureClass::ScriptFailed), "Interrupted"));
+    assert_eq!(server.log().len(), 6);
+}
+
+#[tokio::test]
+async fn a_full_disk_that_a_script_meets_is_named() {
+    let server = TestServer::start();
+    let extension = server.mount("head -c 100 </dev/zero >/dev/full\n");
+    let request = script(server.target(), &extension, Script::Install);
+    let result = run(&server.settings(), &mut Lets::all(), &request).await;
+    assert_eq!(outcome(&result), (Some(FailureClass::ScriptFailed), "NoSpace"));
+    assert!(result.message.contains("No space left on device"), "{}", result.message);
 }

@@ -90,14 +90,15 @@ impl Catalog {
         find("image", &creation.image, &images)
     }
 
-    /// Image for a pod that removes disks: the server's own, or, where that is no longer offered, the first one (any
-    /// Debian has `find` and `rm`, and the admission policy allows offered images only).
+    /// Images for a pod that removes disks, the best first: any Debian has `find` and `rm`, and the admission policy
+    /// allows offered images only. The server's own comes first, or last where the node is known to lack it.
     ///
     /// # Errors
     /// [`CatalogError::FindAny`] where no image is offered.
-    pub fn wipe_image(&self, creation: &Creation) -> Result<&str, CatalogError> {
-        let own = self.images.iter().find(|image| image.id == creation.image);
-        own.or_else(|| self.images.first()).map(|image| image.id.as_str()).ok_or(CatalogError::FindAny("image"))
+    pub fn wipe_images(&self, creation: &Creation, own_first: bool) -> Result<Vec<&str>, CatalogError> {
+        let mut images: Vec<&str> = self.images.iter().map(|image| image.id.as_str()).collect();
+        images.sort_by_key(|image| (*image == creation.image) != own_first);
+        if images.is_empty() { Err(CatalogError::FindAny("image")) } else { Ok(images) }
     }
 
     /// Outputs of Describe: `zones`, `sizes`, `images`, each JSON.
@@ -164,7 +165,19 @@ mod tests {
         assert!(catalog.check(&creation).is_ok());
         creation.image = "docker.io/library/debian".into();
         assert!(matches!(catalog.check(&creation), Err(CatalogError::FindOffer { what: "image", .. })));
-        assert_eq!(catalog.wipe_image(&creation).unwrap(), testing::IMAGE);
+        assert_eq!(catalog.wipe_images(&creation, true).unwrap(), [testing::IMAGE]);
+    }
+
+    #[test]
+    fn disks_are_removed_with_an_image_that_is_there() {
+        let mut catalog = testing::catalog();
+        let other = OfferedImage { os: "debian".into(), version: "13".into(), id: "localhost/other:1".into() };
+        catalog.images.insert(0, other);
+        let creation = testing::creation("token-0");
+        assert_eq!(catalog.wipe_images(&creation, true).unwrap(), [testing::IMAGE, "localhost/other:1"]);
+        assert_eq!(catalog.wipe_images(&creation, false).unwrap(), ["localhost/other:1", testing::IMAGE]);
+        catalog.images.clear();
+        assert!(matches!(catalog.wipe_images(&creation, true), Err(CatalogError::FindAny("image"))));
     }
 
     #[test]

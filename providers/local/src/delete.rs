@@ -9,6 +9,7 @@
 //! | before a wipe pod's create | servers | all of it |
 //! | after a wipe pod's create | servers, wipe pods waiting | keeps the waiting ones, deletes the servers |
 //! | after the servers' delete | wipe pods waiting, running or done | awaits the active ones; runs a done one again (it is idempotent) |
+//! | while a wipe pod lacks its image | wipe pods waiting | makes it again with another image |
 //! | after the wipe pods' delete | nothing | one more wipe: without a pod nobody knows that it was done |
 //!
 //! A server pod that vanished by other hands leaves no node behind: then one wipe pod runs wherever the scheduler
@@ -22,17 +23,20 @@ use kube::ResourceExt;
 use provisioning_api::names::LABEL_ROLE;
 use provisioning_api::steps::FailureClass;
 use provisioning_sdk::result::StepResult;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::errors::Failure;
 use crate::names::{Machine, ROLE_SERVER, ROLE_WIPE};
-use crate::pods::{complaint, has_ended, is_terminating, label, last_words, node, phase};
+use crate::pods::{complaint, has_ended, image, is_terminating, label, lacks_image, last_words, node, phase};
 use crate::site::{Patience, Site, SiteError};
 use crate::template::{self, TemplateError};
 
 /// Time between the two empty lists that make an absence: longer than a write takes to be seen by a consistent read.
 const CONSISTENCY_WINDOW: Duration = Duration::from_secs(1);
+
+/// How long a wipe pod may lack its image before the run ends; the next one takes another image.
+const NO_IMAGE_AFTER: Duration = Duration::from_secs(10);
 
 /// Why it is not all gone.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +97,9 @@ pub async fn delete(site: &mut Site, machine: &Machine, patience: &mut Patience)
     for incarnation in (0..=machine.incarnation()).rev() {
         site.delete_secret(&machine.secret_name(incarnation)).await?;
     }
+    patience.refresh();
     await_wipes(site, machine, &wipes, patience).await?;
+    patience.refresh();
     clear_wipes(site, machine, patience).await?;
     Ok(StepResult::succeeded(BTreeMap::from([("state".to_owned(), "Gone".to_owned())])))
 }
@@ -112,7 +118,7 @@ async fn start_wipes(
         let (old, active): (Vec<&Pod>, Vec<&Pod>) = pods
             .iter()
             .filter(|pod| label(pod, LABEL_ROLE) == ROLE_WIPE)
-            .partition(|pod| has_ended(pod) || is_terminating(pod));
+            .partition(|pod| has_ended(pod) || is_terminating(pod) || lacks_image(pod));
         let wanted = match &mut wanted {
             Some(wanted) => wanted,
             None => wanted.insert(wanted_wipes(machine, catalog, &pods, &active)?),
@@ -141,7 +147,7 @@ fn wanted_wipes(
     pods: &[Pod],
     active: &[&Pod],
 ) -> Result<BTreeMap<String, Pod>, DeleteError> {
-    let image = catalog.wipe_image(machine.creation())?;
+    let image = choose_image(machine, catalog, pods)?;
     let mut nodes: BTreeSet<Option<&str>> =
         pods.iter().filter(|pod| label(pod, LABEL_ROLE) == ROLE_SERVER).map(node).filter(Option::is_some).collect();
     if nodes.is_empty() && active.is_empty() {
@@ -155,6 +161,16 @@ fn wanted_wipes(
         }
     }
     Ok(wanted)
+}
+
+/// The image for wipe pods: none that the node is known to lack, because a server or a wipe pod before waited for it.
+fn choose_image<'a>(machine: &Machine, catalog: &'a Catalog, pods: &[Pod]) -> Result<&'a str, DeleteError> {
+    let own_is_absent = pods.iter().any(|pod| label(pod, LABEL_ROLE) == ROLE_SERVER && lacks_image(pod));
+    let images = catalog.wipe_images(machine.creation(), !own_is_absent)?;
+    let is_absent = |candidate: &str| {
+        pods.iter().any(|pod| label(pod, LABEL_ROLE) == ROLE_WIPE && lacks_image(pod) && image(pod) == Some(candidate))
+    };
+    Ok(images.iter().copied().find(|candidate| !is_absent(candidate)).unwrap_or(images[0]))
 }
 
 async fn delete_servers(site: &mut Site, machine: &Machine) -> Result<(), DeleteError> {
@@ -174,10 +190,16 @@ async fn await_wipes(
     wipes: &BTreeSet<String>,
     patience: &mut Patience,
 ) -> Result<(), DeleteError> {
+    let mut absent_since = None;
     loop {
         let pods = site.list_pods(&machine.owner_selector()).await?;
-        for pod in &pods {
-            if label(pod, LABEL_ROLE) == ROLE_WIPE && phase(pod) == "Failed" {
+        let now = Instant::now();
+        if !pods.iter().any(lacks_image) {
+            absent_since = None;
+        }
+        for pod in pods.iter().filter(|pod| label(pod, LABEL_ROLE) == ROLE_WIPE) {
+            let absent = lacks_image(pod) && now.duration_since(*absent_since.get_or_insert(now)) >= NO_IMAGE_AFTER;
+            if absent || phase(pod) == "Failed" {
                 let words = last_words(pod).or_else(|| complaint(pod).map(|complaint| complaint.message));
                 return Err(DeleteError::WipeDisks(words.unwrap_or_default()));
             }
@@ -322,5 +344,48 @@ mod tests {
         let result = to_result(&error);
         assert_eq!((result.class, result.reason.as_str()), (Some(FailureClass::Transient), "DisksRemain"));
         assert!(result.message.contains("Operation not permitted"), "{}", result.message);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_whose_image_is_nowhere_can_be_deleted() {
+        let site = FakeSite::new();
+        let other = provisioning_api::provider_config::OfferedImage {
+            os: "debian".into(),
+            version: "13".into(),
+            id: "localhost/other:1".into(),
+        };
+        site.with(|world| {
+            world.absent_images.insert(testing::IMAGE.into());
+            world.catalog.as_mut().unwrap().images.push(other);
+        });
+        let mut process = site.start(None).await;
+        create(&mut process, &machine("blue-heron", 1), "blue-heron", &mut Patience::new(120)).await.unwrap();
+        run(&site, None).await.unwrap();
+        assert!(site.pods().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wipe_that_lacks_its_image_is_made_again_with_another() {
+        let (site, neighbour) = inhabited().await;
+        let other = provisioning_api::provider_config::OfferedImage {
+            os: "debian".into(),
+            version: "13".into(),
+            id: "localhost/other:1".into(),
+        };
+        site.with(|world| world.catalog.as_mut().unwrap().images.push(other));
+        let swap = |present: &str, absent: &str| {
+            site.with(|world| {
+                world.absent_images.insert(absent.into());
+                world.absent_images.remove(present);
+            });
+        };
+        swap("localhost/other:1", testing::IMAGE);
+        let began = Instant::now();
+        let error = run(&site, None).await.unwrap_err();
+        assert_eq!((error.class(), error.reason()), (FailureClass::Transient, "DisksRemain"));
+        assert!(error.to_string().contains("no such image"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(30));
+        run(&site, None).await.unwrap();
+        assert_only_the_neighbour_is_left(&site, &neighbour);
     }
 }

@@ -4,17 +4,11 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use provisioning_api::names::ANNOTATION_HOST_KEY;
 
-/// Reasons for which a container waits and that pass only when somebody does something.
-const STUCK: [&str; 8] = [
-    "ErrImageNeverPull",
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-    "CrashLoopBackOff",
-];
+/// Reasons for which a container waits, that pass only when somebody does something.
+const STUCK: [&str; 4] =
+    ["CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"];
+/// Those of them that another image would cure.
+const NO_IMAGE: [&str; 4] = ["ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"];
 
 /// Value of a label, empty where there is none.
 pub fn label<'a>(pod: &'a Pod, key: &str) -> &'a str {
@@ -92,8 +86,19 @@ pub fn complaint(pod: &Pod) -> Option<Complaint> {
         if reason == "PodInitializing" || (reason == "ContainerCreating" && words.is_none()) {
             return None;
         }
-        Some(Complaint { stuck: STUCK.contains(&reason.as_str()), reason, message: words.unwrap_or_default() })
+        let stuck = STUCK.contains(&reason.as_str()) || NO_IMAGE.contains(&reason.as_str());
+        Some(Complaint { stuck, reason, message: words.unwrap_or_default() })
     })
+}
+
+/// Whether the node has no image for it and gets none.
+pub fn lacks_image(pod: &Pod) -> bool {
+    complaint(pod).is_some_and(|trouble| NO_IMAGE.contains(&trouble.reason.as_str()))
+}
+
+/// Image of the pod's main container.
+pub fn image(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.containers.first()?.image.as_deref()
 }
 
 /// Last words of a container that ended badly.

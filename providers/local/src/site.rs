@@ -18,7 +18,7 @@ const CALL: Duration = Duration::from_secs(60);
 /// First pause between two looks at the site.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between two looks at the site.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a call to the site did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -231,6 +231,11 @@ impl Patience {
         let timeout = Duration::from_secs(u64::try_from(timeout_seconds).unwrap_or(1));
         let margin = (timeout / 10).min(Duration::from_secs(10));
         Patience { end: Instant::now() + timeout - margin, pause: FIRST_PAUSE }
+    }
+
+    /// Begins with short pauses again: something else is waited for now.
+    pub fn refresh(&mut self) {
+        self.pause = FIRST_PAUSE;
     }
 
     /// Pauses; `false` when there is no time left.

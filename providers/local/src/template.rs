@@ -1,6 +1,6 @@
 //! The three fixed manifests: a server's Secret, its pod, and the pod that removes disks.
 //!
-//! The chart's admission policy allows exactly these (charts/provisioning/templates/site/policies.yaml): a change here
+//! The chart's admission policy allows exactly these (charts/provisioning/templates/site/pods.yaml): a change here
 //! is a change there, and tests/admission has cases for both. The scripts are one copy, compiled in here and compared
 //! with there.
 

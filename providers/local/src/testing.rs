@@ -89,6 +89,8 @@ pub(crate) struct World {
     pub(crate) catalog: Option<Catalog>,
     /// Status that the kubelet gives every new server pod; `None`: Running and Ready.
     pub(crate) server_status: Option<Value>,
+    /// Images that the node has not.
+    pub(crate) absent_images: BTreeSet<String>,
     fault: Option<Fault>,
     seen: usize,
     dead: bool,
@@ -109,6 +111,7 @@ impl FakeSite {
             calls: Vec::new(),
             catalog: Some(catalog()),
             server_status: None,
+            absent_images: BTreeSet::new(),
             fault: None,
             seen: 0,
             dead: false,
@@ -297,6 +300,12 @@ impl World {
         for pod in self.pods.values_mut().filter(|pod| pod["status"]["phase"] == "Pending") {
             let folder = text(&pod["spec"]["volumes"][0]["hostPath"]["path"]).to_owned();
             let uid = label(pod, LABEL_OWNER_UID).to_owned();
+            if self.absent_images.contains(text(&pod["spec"]["containers"][0]["image"])) {
+                pod["spec"]["nodeName"] = json!(NODE);
+                pod["status"]["containerStatuses"] = json!([{"name": "c", "image": "", "imageID": "", "ready": false,
+                    "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]);
+                continue;
+            }
             if label(pod, LABEL_ROLE) == "server" {
                 self.disks.insert(folder);
                 pod["spec"]["nodeName"] = json!(NODE);

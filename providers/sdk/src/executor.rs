@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::claim::{Claim, ClaimError, Identity};
 use crate::request::{ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope};
 use crate::result::StepResult;
+use crate::words::words;
 
 /// Where the kubelet reads the termination message.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -72,7 +73,7 @@ where
         };
         match Claim::acquire(client.clone(), &envelope, &identity).await {
             Ok(claim) => execute(Context { client, claim }, envelope).await,
-            Err(error) => claim_failure(&error),
+            Err(error) => StepResult { harmless: true, ..claim_failure(&error) },
         }
     };
     match tokio::time::timeout(deadline, work).await {
@@ -89,9 +90,7 @@ where
 pub fn claim_failure(error: &ClaimError) -> StepResult {
     match error {
         ClaimError::Refused(why) => StepResult::failed(FailureClass::Refused, "ClaimRefused", why),
-        ClaimError::Request { source, .. } => {
-            StepResult::failed(FailureClass::Transient, "ClaimUnanswered", &format!("{error}: {source}"))
-        }
+        ClaimError::Request { .. } => StepResult::failed(FailureClass::Transient, "ClaimUnanswered", &words(error)),
     }
 }
 

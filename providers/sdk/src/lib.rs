@@ -12,3 +12,5 @@ pub mod claim;
 pub mod executor;
 pub mod request;
 pub mod result;
+#[cfg(feature = "executor")]
+pub mod words;

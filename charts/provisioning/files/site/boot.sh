@@ -10,6 +10,8 @@ mount --bind "$root" "$root"
 for folder in proc sys dev; do
   mount --rbind "/$folder" "$root/$folder"
 done
+# The container's /dev is its own. The node's kernel log is not the server's to read, nor to write.
+rm -f "$root/dev/kmsg"
 mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs "$root/run"
 # Name servers and the pod's own line are the platform's; other lines of /etc/hosts are the server's.
 if [ ! -L "$root/etc/resolv.conf" ]; then

@@ -1,7 +1,6 @@
 //! `provisioning platform`: a Kubernetes of your own on this machine.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,10 +16,11 @@ use provisioning_platform::{
 };
 
 use crate::exit;
-use crate::output::Progress;
+use crate::output::{self, Progress};
 
 /// The group's arguments.
 #[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
 pub(crate) struct Arguments {
     /// Which instance; several can run side by side
     #[arg(long, global = true, default_value = "default", env = "PROVISIONING_INSTANCE")]
@@ -46,7 +46,7 @@ enum Command {
     Status {
         /// How to show it
         #[arg(short, long, value_enum, default_value = "table")]
-        output: Output,
+        output: Format,
     },
     /// Ask all services and the node; exit code 3 if anything is not well
     #[command(after_help = "Example: provisioning platform health && kubectl apply -f .")]
@@ -96,7 +96,7 @@ enum Command {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
+enum Format {
     Table,
     Json,
 }
@@ -194,23 +194,23 @@ fn purge(instance: &Instance) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn status(instance: &Instance, output: Output) -> Result<ExitCode> {
+fn status(instance: &Instance, format: Format) -> Result<ExitCode> {
     let status = provisioning_platform::status(instance)?;
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Output::Table => print_table(&status),
+    match format {
+        Format::Json => output::line(&serde_json::to_string_pretty(&status)?)?,
+        Format::Table => output::line(&table(&status))?,
     }
     Ok(if status.phase == Phase::Running { ExitCode::SUCCESS } else { exit::negative() })
 }
 
-fn print_table(status: &InstanceStatus) {
+fn table(status: &InstanceStatus) -> String {
     let InstanceStatus { instance, phase, server, kubeconfig: _, supervisor, services } = status;
-    println!("Instance {instance}: {phase:?}  {}", server.as_deref().unwrap_or_default());
+    let mut text = format!("Instance {instance}: {phase:?}  {}", server.as_deref().unwrap_or_default());
     if let Some(supervisor) = supervisor {
-        println!("Supervisor: pid {}", supervisor.pid);
+        text.push_str(&format!("\nSupervisor: pid {}", supervisor.pid));
     }
     if services.is_empty() {
-        return;
+        return text;
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["SERVICE", "HEALTH", "PID", "RESTARTS", "UPTIME", "LAST EXIT"]);
@@ -227,7 +227,7 @@ fn print_table(status: &InstanceStatus) {
             status.last_exit.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
-    println!("{table}");
+    format!("{text}\n{}", table.trim_fmt())
 }
 
 /// An age as kubectl shows it: the two largest units.
@@ -259,11 +259,11 @@ async fn health(instance: &Instance) -> Result<ExitCode> {
     }
     match problems.as_slice() {
         [] => {
-            println!("healthy");
+            output::line("healthy")?;
             Ok(ExitCode::SUCCESS)
         }
         problems => {
-            println!("{}", problems.join("\n"));
+            output::line(&problems.join("\n"))?;
             Ok(exit::negative())
         }
     }
@@ -271,7 +271,7 @@ async fn health(instance: &Instance) -> Result<ExitCode> {
 
 fn logs(instance: &Instance, service: Option<&str>, follow: bool, tail: usize) -> Result<ExitCode> {
     match service {
-        None => println!("{}", provisioning_platform::log_names(instance).join("\n")),
+        None => output::line(&provisioning_platform::log_names(instance).join("\n"))?,
         Some(service) => {
             let file = provisioning_platform::log_file(instance, service)?;
             provisioning_platform::show_log(&file, tail, follow, &mut std::io::stdout().lock())?;
@@ -284,11 +284,7 @@ fn kubeconfig(instance: &Instance, print: bool) -> Result<ExitCode> {
     let file = instance.kubeconfig();
     let never = || format!("failed to read {}; start the instance first: provisioning platform start", file.display());
     let text = std::fs::read_to_string(&file).with_context(never)?;
-    if print {
-        std::io::stdout().write_all(text.as_bytes())?;
-    } else {
-        println!("{}", file.display());
-    }
+    output::line(if print { text.trim_end().to_owned() } else { file.display().to_string() }.as_str())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -309,10 +305,10 @@ fn load_images(instance: &Instance, files: &[PathBuf]) -> Result<ExitCode> {
 }
 
 fn build_image(arguments: BuildImage) -> Result<ExitCode> {
-    let BuildImage { name, files, rootfs, entrypoint, environment, user, output } = arguments;
+    let BuildImage { name, files, rootfs, entrypoint, environment, user, output: archive } = arguments;
     let layer = rootfs.map_or(Layer::Files(files), Layer::RootFileSystem);
-    image::write(&Image { name, layer, entrypoint, environment, user }, &output)?;
-    println!("{}", output.display());
+    image::write(&Image { name, layer, entrypoint, environment, user }, &archive)?;
+    output::line(&archive.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 

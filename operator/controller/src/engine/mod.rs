@@ -26,7 +26,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Category, Error};
 use kind::Kind;
 
 /// One pass over one object.
@@ -36,8 +36,14 @@ use kind::Kind;
 pub async fn reconcile<K: Kind>(guarded: Arc<DeserializeGuard<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.metrics.reconciles.with_label_values(&[K::KIND]).inc();
     let Some(object) = guard::readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) }; // (client)
+    if ctx.written.is_ahead_of(&object, ctx.now()) {
+        return Ok(requeue_in(1_000));
+    }
     let Some(object) = persist::finalizer(&ctx, object).await? else { return Ok(Action::await_change()) }; // (client)
-    let seen = observe::observe(&ctx, object).await?; // (client)
+    let seen = match observe::observe(&ctx, object.clone()).await {
+        Ok(seen) => seen, // (client)
+        Err(error) => return Err(report::failed(&ctx, &object, error).await),
+    };
     let slots = slots::reserve(&ctx, &seen).await;
     let planned = decide::decide(&seen, slots.available()); // (pure)
     let stored = persist::persist(&ctx, &seen, planned, slots).await?; // (client)
@@ -49,7 +55,12 @@ pub async fn reconcile<K: Kind>(guarded: Arc<DeserializeGuard<K>>, ctx: Arc<Cont
 #[allow(clippy::needless_pass_by_value)] // the signature that kube-runtime asks for
 pub fn error_policy<K>(_: Arc<DeserializeGuard<K>>, error: &Error, ctx: Arc<Context>) -> Action {
     ctx.metrics.errors.with_label_values(&[error.category().label()]).inc();
-    tracing::warn!(error = error.chain(), category = error.category().label(), "pass failed");
+    match error.category() {
+        Category::Conflict => tracing::debug!(error = error.chain(), "somebody else wrote first"),
+        Category::Transient | Category::Permanent => {
+            tracing::warn!(error = error.chain(), category = error.category().label(), "pass failed");
+        }
+    }
     Action::requeue(error.retry_after())
 }
 

@@ -14,6 +14,9 @@ use super::slots::Reservation;
 use crate::context::Context;
 use crate::error::Error;
 
+/// Longest wait for the answer to a write of status.
+const WRITE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// What is durable now.
 #[derive(Debug)]
 pub struct Stored<K: Kind> {
@@ -54,10 +57,12 @@ pub async fn patch_finalizers<K: Kind>(ctx: &Context, object: &K, finalizers: &[
         "finalizers": finalizers,
     }});
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api::<K>(ctx, object)
+    let written: K = api::<K>(ctx, object)
         .patch(&object.name_any(), &parameters, &Patch::Merge(patch))
         .await
-        .map_err(|source| Error::request("patch", describe(object), source))
+        .map_err(|source| Error::request("patch", describe(object), source))?;
+    ctx.written.remember(&written, ctx.now());
+    Ok(written)
 }
 
 /// Writes the next status with the resourceVersion that was read, if there is anything new in it.
@@ -96,10 +101,16 @@ pub async fn persist<K: Kind>(
 /// [`Error::Conflict`] where the object changed since it was read.
 pub async fn write_status<K: Kind>(ctx: &Context, object: &K) -> Result<K, Error> {
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    api::<K>(ctx, object)
-        .replace_status(&object.name_any(), &parameters, object)
+    let api = api::<K>(ctx, object);
+    let name = object.name_any();
+    let write = api.replace_status(&name, &parameters, object);
+    // A request that hangs must not hold the workspace's places for ever. Whether it was applied shows in the cache.
+    let written = tokio::time::timeout(WRITE_PATIENCE, write)
         .await
-        .map_err(|source| Error::request("update", format!("status of {}", describe(object)), source))
+        .map_err(|_| Error::Unanswered { object: describe(object) })?
+        .map_err(|source| Error::request("update", format!("status of {}", describe(object)), source))?;
+    ctx.written.remember(&written, ctx.now());
+    Ok(written)
 }
 
 /// Typed access to the namespace of an object.

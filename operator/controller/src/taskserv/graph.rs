@@ -7,7 +7,7 @@ use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
 use provisioning_api::steps::{StepAction, StepPhase, UndoAction};
 use provisioning_api::taskserv::TaskservServer;
 use provisioning_api::{Server, Taskserv};
-use provisioning_extensions::{Catalog, Entry};
+use provisioning_extensions::{Catalog, Entry, Timeouts};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
@@ -17,6 +17,9 @@ use semver::{Version, VersionReq};
 
 use super::Facts;
 use crate::bundles::Offered;
+
+/// Most bytes of parameters: they travel in one environment variable, and the kernel takes 128 KiB.
+const MAX_PARAMETERS: usize = 32 * 1024;
 
 const INSTALL: &str = "install";
 const CHECK: &str = "check";
@@ -29,6 +32,11 @@ pub fn server_of(step: &str) -> Option<&str> {
 
 pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing> {
     let bundle = resolve(taskserv, facts)?;
+    let size = serde_json::to_string(&taskserv.spec.parameters).map_or(0, |text| text.len());
+    if size > MAX_PARAMETERS {
+        let text = format!("spec.parameters: {size} bytes of JSON; at most {MAX_PARAMETERS}");
+        return Err(Standing::stalled(reasons::INVALID, text));
+    }
     let deleting = taskserv.metadata.deletion_timestamp.is_some();
     let mut steps = Vec::new();
     for name in &taskserv.spec.servers {
@@ -83,6 +91,16 @@ fn on_server(taskserv: &Taskserv, bundle: &Offered, name: &str, server: Option<&
     ]
 }
 
+/// Gates of steps on servers that have left the list.
+pub(crate) fn gates(taskserv: &Taskserv, facts: &Facts) -> BTreeMap<String, Gate> {
+    let left = facts.servers.iter().filter(|(name, _)| !taskserv.spec.servers.contains(name));
+    let each = left.flat_map(|(name, server)| {
+        let gate = gate(taskserv, name, server.as_ref());
+        [INSTALL, CHECK].map(|verb| (format!("{verb}/{name}"), gate.clone()))
+    });
+    each.collect()
+}
+
 /// Forward a server must be Ready; backward it must only be reachable, and one that goes takes its services along.
 fn gate(taskserv: &Taskserv, name: &str, server: Option<&Server>) -> Gate {
     let Some(server) = server else { return Gate::Gone(format!("Server '{name}' is gone")) };
@@ -109,6 +127,7 @@ pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<Offered, Sta
             version: pinned.version.clone(),
             digest: pinned.digest.clone(),
             config_map: provisioning_extensions::config_map_name(&pinned.name, &pinned.digest),
+            timeouts: timeouts(facts, &pinned.digest),
         });
     }
     let requirement = match wanted.version.as_deref().map(VersionReq::parse).transpose() {
@@ -131,7 +150,14 @@ pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<Offered, Sta
         version: entry.version.to_string(),
         digest: entry.digest.clone(),
         config_map: provisioning_extensions::config_map_name(&entry.name, &entry.digest),
+        timeouts: timeouts(facts, &entry.digest),
     })
+}
+
+/// Timeouts of a bundle; the defaults for one that is no longer on offer.
+pub(crate) fn timeouts(facts: &Facts, digest: &str) -> Timeouts {
+    let offered = facts.bundles.iter().find(|offered| offered.digest == digest);
+    offered.map_or_else(Timeouts::default, |offered| offered.timeouts)
 }
 
 /// A row per server: the phase of its first step that is not done, and what its scripts reported.

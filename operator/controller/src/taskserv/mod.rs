@@ -2,36 +2,34 @@
 
 mod graph;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use provisioning_api::names::{ANNOTATION_RECONCILE, MANAGER};
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::{Direction, FailureClass, StepAction, StepStatus};
+use provisioning_api::steps::{Direction, StepAction, StepPhase, StepStatus};
 use provisioning_api::taskserv::ResolvedExtension;
 use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
-use provisioning_plan::graph::Graph;
+use provisioning_plan::graph::{Gate, Graph};
 use provisioning_sdk::request::{Extension, RunnerRequest, Script};
 
 use crate::bundles::{Offered, offered};
 use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
 use crate::error::Error;
+use crate::probes::ask_for_a_look;
 use crate::watches::Stores;
 
 pub use graph::server_of;
 
-/// A script may run this long, seconds.
-const SCRIPT_TIMEOUT: i64 = 900;
-/// A check may run this long, seconds.
-const CHECK_TIMEOUT: i64 = 120;
-/// The runner's word for a server that does not answer.
-const UNREACHABLE: &str = "Unreachable";
+/// What reaching a server and bringing the bundle may take on top of the script's own time, seconds.
+const TRANSPORT: i64 = 90;
+/// The runner's words for a server that is not where it was: it does not answer, or another one does.
+const LOST_SIGHT: [&str; 2] = ["Unreachable", "HostKeyMismatch"];
 
 /// What a Taskserv looks at.
 #[derive(Debug)]
@@ -85,10 +83,11 @@ impl Kind for Taskserv {
         let target = crate::server::target(server).ok_or_else(|| format!("Server '{name}' has no address yet"))?;
         let resolved = self.status.as_ref().and_then(|status| status.resolved.clone());
         let resolved = resolved.ok_or("no bundle was chosen yet")?;
-        let (script, timeout_seconds) = match (step.action, step.open_direction()) {
-            (StepAction::Install, Some(Direction::Undo)) => (Script::Uninstall, SCRIPT_TIMEOUT),
-            (StepAction::Install, _) => (Script::Install, SCRIPT_TIMEOUT),
-            (StepAction::Check, _) => (Script::Check, CHECK_TIMEOUT),
+        let timeouts = graph::timeouts(facts, &resolved.digest);
+        let (script, timeout) = match (step.action, step.open_direction()) {
+            (StepAction::Install, Some(Direction::Undo)) => (Script::Uninstall, timeouts.uninstall),
+            (StepAction::Install, _) => (Script::Install, timeouts.install),
+            (StepAction::Check, _) => (Script::Check, timeouts.check),
             (
                 StepAction::Describe | StepAction::Create | StepAction::Observe | StepAction::Reach | StepAction::Apply,
                 _,
@@ -102,7 +101,7 @@ impl Kind for Taskserv {
         let bundle = Some(provisioning_extensions::config_map_name(&resolved.name, &resolved.digest));
         let parameters = self.spec.parameters.clone();
         let request = RunnerRequest::Script { target, extension, script, parameters };
-        Ok(Task::Runner { request, bundle, timeout_seconds })
+        Ok(Task::Runner { request, bundle, timeout_seconds: timeout + TRANSPORT })
     }
 
     fn publish(&mut self, facts: &Facts) {
@@ -121,33 +120,45 @@ impl Kind for Taskserv {
         status.servers = rows;
     }
 
+    fn gates(&self, facts: &Facts) -> BTreeMap<String, Gate> {
+        graph::gates(self, facts)
+    }
+
+    /// A server that was away is Ready again: what could not reach it may try again.
+    fn mended(&self, facts: &Facts) -> BTreeSet<String> {
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        let lost =
+            steps.iter().filter(|step| step.phase == StepPhase::Failed && LOST_SIGHT.contains(&step.reason.as_str()));
+        let back = lost.filter(|step| {
+            let server = server_of(&step.id).and_then(|name| facts.servers.iter().find(|(other, _)| other == name));
+            server.and_then(|(_, server)| server.as_ref()).is_some_and(|server| was_seen_after(server, step))
+        });
+        back.map(|step| step.id.clone()).collect()
+    }
+
     fn removed(&self) -> RemovedSteps {
         graph::removed(self)
     }
 
     /// A server that did not answer is looked at again by its own controller: its address may have changed.
     async fn after_end(&self, ctx: &Context, facts: &Facts, ended: &[StepStatus]) -> Result<(), Error> {
-        for step in
-            ended.iter().filter(|step| step.class == Some(FailureClass::Transient) && step.reason == UNREACHABLE)
-        {
+        for step in ended.iter().filter(|step| step.class.is_some() && LOST_SIGHT.contains(&step.reason.as_str())) {
             let server = server_of(&step.id).and_then(|name| facts.servers.iter().find(|(other, _)| other == name));
-            let Some((name, Some(server))) = server else { continue };
+            let Some((_, Some(server))) = server else { continue };
             if server.is_ready() {
-                let value = format!("{}/{}/{}", self.name_any(), step.id, step.run);
-                ask_for_a_look(ctx, server, name, &value).await?;
+                // The run first: a long value is cut at its end.
+                let value = format!("{}/{}/{}", step.run, step.id, self.name_any());
+                ask_for_a_look(ctx, server, &value).await?;
             }
         }
         Ok(())
     }
 }
 
-async fn ask_for_a_look(ctx: &Context, server: &Server, name: &str, value: &str) -> Result<(), Error> {
-    let api: Api<Server> = Api::namespaced(ctx.client.clone(), &server.namespace().unwrap_or_default());
-    let patch = serde_json::json!({"metadata": {"annotations": {ANNOTATION_RECONCILE: value}}});
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch(name, &parameters, &Patch::Merge(patch)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(source) => Err(Error::request("patch", format!("Server {name}"), source)),
-    }
+/// Whether a Ready server was reached after a run on it had failed.
+fn was_seen_after(server: &Server, step: &StepStatus) -> bool {
+    let steps = server.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let failed = step.finished_at.as_ref().map(|time| time.0);
+    let reached = steps.iter().filter(|other| other.action == StepAction::Reach && other.phase == StepPhase::Succeeded);
+    server.is_ready() && reached.filter_map(|other| other.finished_at.as_ref()).any(|time| Some(time.0) > failed)
 }

@@ -23,7 +23,7 @@ use provisioning_api::workspace::ObjectCounts;
 use provisioning_plan::conditions::{Standing, State, conditions};
 use russh::keys::ssh_key::{self, Algorithm, LineEnding};
 
-use crate::context::Context;
+use crate::context::{Context, lock};
 use crate::engine::epoch;
 use crate::engine::kind::{Kind, in_namespace};
 use crate::error::Error;
@@ -41,6 +41,7 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Conte
     if workspace.metadata.deletion_timestamp.is_some() {
         return teardown::go_on(&ctx, &workspace).await; // (client)
     }
+    let workspace = newest(&ctx, workspace).await?; // (client)
     let key = prepare(&ctx, &workspace).await?; // (client)
     report(&ctx, &workspace, standing(&workspace), key).await?; // (client)
     Ok(Action::await_change())
@@ -99,20 +100,35 @@ fn parameters() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
+/// As long as no key is published the cache may be behind our own writes; a second key pair would lock everybody out.
+async fn newest(ctx: &Context, cached: Workspace) -> Result<Workspace, Error> {
+    if cached.status.as_ref().is_some_and(|status| status.ssh_public_key.is_some()) {
+        return Ok(cached);
+    }
+    let namespace = cached.namespace().unwrap_or_default();
+    let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
+    api.get(WORKSPACE_NAME)
+        .await
+        .map_err(|source| Error::request("read", format!("Workspace {namespace}/{WORKSPACE_NAME}"), source))
+}
+
 /// Label on the namespace, accounts, SSH key. Returns the public key.
 async fn prepare(ctx: &Context, workspace: &Workspace) -> Result<String, Error> {
     let namespace = workspace.namespace().unwrap_or_default();
     let known = workspace.status.as_ref().and_then(|status| status.ssh_public_key.clone());
-    // Everything below was done before the key was published.
-    if let Some(key) = known {
-        return Ok(key);
+    let live = format!("Label {namespace}/{LABEL_LIVE}");
+    if !lock(&ctx.made).contains(&live) {
+        set_live(ctx, &namespace, true).await?;
+        lock(&ctx.made).insert(live);
     }
-    set_live(ctx, &namespace, true).await?;
     for account in [EXECUTOR_ACCOUNT, LOCAL_PROVIDER_ACCOUNT] {
         accounts::account(ctx, &namespace, account).await?;
         accounts::bind(ctx, &namespace, account, EXECUTOR_ROLE, &namespace, account).await?;
     }
-    make_key(ctx, &namespace).await
+    match known {
+        Some(key) => Ok(key),
+        None => make_key(ctx, &namespace).await,
+    }
 }
 
 /// Sets or removes the label that protects the namespace from deletion.

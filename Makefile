@@ -1,0 +1,83 @@
+# Everything that is done with this repository starts here. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+include make/platform.mk
+include make/chart.mk
+
+HELM = $(shell tools/build --print helm)/helm
+BIN := target/bin
+INSTANCE ?= demo
+
+.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit e2e bad-input newcomer clean
+
+## help: this list
+help:
+	@sed -n 's/^## \([a-z0-9-]*: .*\)/\1/p' $(MAKEFILE_LIST) | sort | awk -F': ' '{ printf "  %-18s %s\n", $$1, $$2 }'
+
+## demo: two Debian servers and a running Redis on a Kubernetes of your own (root; 20 minutes once, then 2)
+demo: build
+	scripts/demo $(INSTANCE)
+
+## demo-down: take the demo down in reverse order and stop its Kubernetes
+demo-down:
+	scripts/demo-down $(INSTANCE)
+
+## build: binaries, embedded Kubernetes and images, all cached per user; leaves target/bin/provisioning
+build: packages
+	scripts/step "embedded Kubernetes" tools/build
+	scripts/step "binaries" scripts/build-binaries $(BIN)
+	scripts/step "server image" images/server/build $(BIN)/provisioning
+	scripts/step "images" scripts/build-images $(BIN)
+
+## test: everything that CI runs (root)
+test: packages
+	scripts/step "generated files" $(MAKE) verify-generated
+	scripts/step "layers" $(MAKE) check-layers
+	scripts/step "lint" $(MAKE) lint
+	scripts/step "unit tests" $(MAKE) unit
+	$(MAKE) build
+	scripts/step "chart" $(MAKE) chart-lint
+	scripts/step "platform" $(MAKE) platform-test
+	scripts/step "end to end" $(MAKE) e2e
+
+## unit: tests without a cluster
+unit:
+	cargo test --workspace --exclude provisioning-e2e
+
+## e2e: the whole on a real Kubernetes with real servers (root)
+e2e:
+	scripts/e2e
+
+## bad-input: only the cases of bad input, printed as a table (root)
+bad-input:
+	scripts/e2e bad_input
+
+## generate: write what is made from the sources: CRDs, bundles, golden files
+generate:
+	cargo run -q -p provisioning-api --example generate-crds crds
+	cargo run -q -p provisioning-extensions --example bundle-configmaps -- taskservs $(CHART)/files/extensions
+	$(MAKE) chart-generate
+
+## verify-generated: fail where a generated file is not what `generate` writes
+verify-generated:
+	scripts/verify-generated
+
+## check-layers: fail on a dependency between crates that the architecture forbids
+check-layers:
+	scripts/check-layers
+
+## lint: format, clippy, sizes of files, shell scripts' syntax
+lint:
+	scripts/lint
+
+## newcomer: do what the README says in an empty folder with an empty HOME and cache (root; long)
+newcomer:
+	scripts/newcomer
+
+## clean: remove this checkout's outputs; the user's cache stays
+clean:
+	rm -rf target

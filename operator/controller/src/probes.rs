@@ -1,0 +1,156 @@
+//! Knocks at the SSH port of Ready servers, so that a machine that has moved or died is looked at before somebody needs
+//! it. A knock writes nothing; only silence does: it asks the Server's own controller for a new look.
+//!
+//! The operator may be unable to reach what executors can (network policies). Then a look finds all well, the knock still
+//! fails, and asking again would go on for ever: so silence is reported once per address until a knock succeeds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use provisioning_api::Server;
+use provisioning_api::names::{ANNOTATION_RECONCILE, MANAGER};
+use provisioning_api::shared::RunsSteps;
+use provisioning_api::steps::{FailureClass, StepPhase, StepStatus};
+use tokio::net::TcpStream;
+
+use crate::context::Context;
+use crate::error::Error;
+
+/// Time between two rounds; each Ready server is knocked at once per round.
+const ROUND: Duration = Duration::from_secs(20);
+/// A server that has not answered by then is silent.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Silent rounds before it is reported: a reboot takes less.
+const SILENCES: u32 = 2;
+/// Knocks at the same time.
+const CONCURRENCY: usize = 32;
+/// A server that failed because it could not be reached is looked at again after this time.
+const SECOND_CHANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// What is remembered of knocks; lost with the process, which only costs one more look.
+#[derive(Debug, Default)]
+struct Memory {
+    silences: BTreeMap<String, u32>,
+    reported: BTreeSet<(String, String)>,
+}
+
+/// Knocks until the process ends.
+pub async fn run(context: Arc<Context>) {
+    let mut memory = Memory::default();
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        round(&context, &mut memory).await;
+    }
+}
+
+async fn round(context: &Context, memory: &mut Memory) {
+    let servers: Vec<Server> =
+        context.stores.servers.state().iter().filter_map(|guarded| guarded.0.as_ref().ok().cloned()).collect();
+    let alive: BTreeSet<String> = servers.iter().filter_map(ResourceExt::uid).collect();
+    memory.silences.retain(|uid, _| alive.contains(uid));
+    memory.reported.retain(|(uid, _)| alive.contains(uid));
+    let now = context.now();
+    for server in &servers {
+        let Some(failed_at) = due_for_second_chance(server, now) else { continue };
+        let value = format!("second-chance/{}", failed_at.as_second());
+        // Once per failure: where nothing came of it, the next one needs a person.
+        if server.annotations().get(ANNOTATION_RECONCILE) != Some(&value) {
+            ask(context, server, value).await;
+        }
+    }
+    let ready = servers.into_iter().filter(|server| server.is_ready() && server.metadata.deletion_timestamp.is_none());
+    let knocks = ready.filter_map(|server| {
+        let address = server.status.as_ref()?.addresses.first()?.address.clone();
+        Some(async move { (knock(&address).await, server, address) })
+    });
+    let mut answers = futures::stream::iter(knocks).buffer_unordered(CONCURRENCY);
+    while let Some((answered, server, address)) = answers.next().await {
+        let uid = server.uid().unwrap_or_default();
+        if memory.hear(&uid, &address, answered) {
+            tracing::info!(
+                server = server.name_any(),
+                address,
+                "does not answer at its SSH port; its controller looks"
+            );
+            ask(context, &server, format!("silent/{address}/{}", now.as_second())).await;
+        }
+    }
+}
+
+impl Memory {
+    /// Takes note of one knock; true: the silence has to be reported.
+    fn hear(&mut self, uid: &str, address: &str, answered: bool) -> bool {
+        let key = (uid.to_owned(), address.to_owned());
+        if answered {
+            self.silences.remove(uid);
+            self.reported.remove(&key);
+            return false;
+        }
+        let silences = self.silences.entry(uid.to_owned()).or_insert(0);
+        *silences += 1;
+        *silences >= SILENCES && self.reported.insert(key)
+    }
+}
+
+async fn knock(address: &str) -> bool {
+    matches!(tokio::time::timeout(PATIENCE, TcpStream::connect((address, 22))).await, Ok(Ok(_)))
+}
+
+/// A Server that failed for good because it could not be reached moves again by itself once it can be (L2).
+fn due_for_second_chance(server: &Server, now: Timestamp) -> Option<Timestamp> {
+    if server.metadata.deletion_timestamp.is_some() || server.stalled().is_none() {
+        return None;
+    }
+    let steps = server.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let unreachable = |step: &&StepStatus| {
+        step.phase == StepPhase::Failed && matches!(step.class, Some(FailureClass::Transient | FailureClass::Timeout))
+    };
+    let ended = steps.iter().find(unreachable)?.finished_at.as_ref()?.0;
+    (now.duration_since(ended) > SECOND_CHANCE).then_some(ended)
+}
+
+async fn ask(context: &Context, server: &Server, value: String) {
+    if let Err(error) = ask_for_a_look(context, server, &value).await {
+        tracing::info!(server = server.name_any(), error = error.chain(), "could not ask for a look at it");
+    }
+}
+
+/// Asks the controller of a Server to observe its machine again.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn ask_for_a_look(ctx: &Context, server: &Server, value: &str) -> Result<(), Error> {
+    let api: Api<Server> = Api::namespaced(ctx.client.clone(), &server.namespace().unwrap_or_default());
+    let name = server.name_any();
+    let patch = serde_json::json!({"metadata": {"annotations": {ANNOTATION_RECONCILE: value}}});
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(&name, &parameters, &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::request("patch", format!("Server {name}"), source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_reported_once_per_address_until_a_knock_succeeds() {
+        let mut memory = Memory::default();
+        assert!(!memory.hear("u", "10.0.0.5", false));
+        assert!(memory.hear("u", "10.0.0.5", false));
+        assert!(!memory.hear("u", "10.0.0.5", false));
+        assert!(memory.hear("u", "10.0.0.6", false), "another address is other news");
+        assert!(!memory.hear("u", "10.0.0.5", true));
+        assert!(!memory.hear("u", "10.0.0.5", false));
+        assert!(memory.hear("u", "10.0.0.5", false));
+    }
+}
