@@ -42,10 +42,8 @@ pub async fn apply<K: Kind>(
         return Ok(true);
     }
     if found.as_ref().is_some_and(|live| live.metadata.deletion_timestamp.is_some()) {
-        let mut outcome = Outcome::failed(FailureClass::Transient, "StillDeleting", format!("{name} is being deleted"));
-        outcome.harmless = true;
-        ctx.runs.set(key, Knowledge::Over(outcome));
-        return Ok(true);
+        // Its end wakes the owner, whose pass then comes here again.
+        return Ok(false);
     }
     let mut object = found.unwrap_or_else(|| DynamicObject::new(&child.name, &resource).within(&namespace));
     fill(&mut object, owner, step, child);
@@ -153,6 +151,5 @@ pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKe
             Err(source) => return Err(Error::request("delete", name, source)),
         }
     }
-    ctx.runs.set(key, Knowledge::Created(ctx.now()));
     Ok(false)
 }

@@ -11,13 +11,14 @@ use provisioning_api::steps::{
 };
 
 use crate::graph::{Gate, Graph, Step};
+use crate::ids::InputHash;
 use crate::observed::{Observed, RunView};
 use crate::retry::{AfterFailure, after_failure};
 use crate::settle::{cut, prefix};
 use crate::undo;
 
 /// What bounds a pass.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// Whether the object is wanted or on its way out.
     pub mode: Mode,
@@ -33,6 +34,30 @@ pub struct Policy {
     pub retry_requested: bool,
     /// What happens to steps that are no longer in the graph.
     pub removed: RemovedSteps,
+    /// Gates of steps that are no longer in the graph, by id; one that is not here is open.
+    pub gates: BTreeMap<String, Gate>,
+    /// Failed steps whose cause is known to be gone: they get their attempts back (L2).
+    pub revive: BTreeSet<String>,
+    /// Highest run of any step that was forgotten: one that comes back goes on from there (protocols §2: never reset).
+    pub run_floor: i64,
+}
+
+impl Default for Policy {
+    /// An object that is wanted, with nothing in its way.
+    fn default() -> Self {
+        Policy {
+            mode: Mode::Forward,
+            suspended: None,
+            parallelism: usize::MAX,
+            available: usize::MAX,
+            epoch: 0,
+            retry_requested: false,
+            removed: RemovedSteps::Undo,
+            gates: BTreeMap::new(),
+            revive: BTreeSet::new(),
+            run_floor: 0,
+        }
+    }
 }
 
 /// Whether the object is wanted.
@@ -66,6 +91,8 @@ pub struct Decision {
     pub give_up: Vec<String>,
     /// When to look again if nothing happens before.
     pub wake_at: Option<Timestamp>,
+    /// Highest run of any step that was forgotten, to be kept for the next pass.
+    pub run_floor: i64,
     /// What to tell people.
     pub verdict: Verdict,
     /// Why, in the order of deciding; for logs and golden tests.
@@ -95,6 +122,9 @@ pub enum Verdict {
     Deleted,
 }
 
+/// When an object looks again that found no free place in its workspace.
+const PLACE_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
+
 /// State of one pass.
 pub(crate) struct Pass<'a> {
     pub(crate) graph: &'a Graph,
@@ -105,7 +135,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) start: Vec<String>,
     pub(crate) notes: Vec<String>,
     pub(crate) wake_at: Option<Timestamp>,
-    waiting: BTreeMap<String, String>,
+    pub(crate) run_floor: i64,
+    pub(crate) waiting: BTreeMap<String, String>,
     /// Entries that were open while a dependency was planned again, with its name.
     overtaken: BTreeMap<String, String>,
 }
@@ -123,6 +154,7 @@ pub fn decide(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: 
         start: Vec::new(),
         notes: Vec::new(),
         wake_at: None,
+        run_floor: policy.run_floor,
         waiting: BTreeMap::new(),
         overtaken: BTreeMap::new(),
     };
@@ -145,7 +177,8 @@ impl Pass<'_> {
     fn merge(&mut self, steps: &[StepStatus]) {
         let known: BTreeMap<&str, &StepStatus> = steps.iter().map(|step| (step.id.as_str(), step)).collect();
         for step in self.graph.steps() {
-            let mut entry = known.get(step.id.as_str()).map_or_else(|| planned(step), |entry| (*entry).clone());
+            let mut entry =
+                known.get(step.id.as_str()).map_or_else(|| planned(step, self.run_floor), |entry| (*entry).clone());
             // An open entry stays as its run was started, so that nothing it was built on goes away under it.
             if !entry.is_open() {
                 if let Some(other) = self.overtaken_by(&entry, step, steps) {
@@ -168,11 +201,8 @@ impl Pass<'_> {
             if entry.is_open() {
                 continue;
             }
-            let hash = match (&step.gate, &step.input_hash) {
-                (Gate::Open, Some(hash)) => hash.as_str(),
-                // Inputs are not known just now: what was done stays done.
-                _ => entry.input_hash.as_str(),
-            };
+            // Inputs that are not known just now change nothing: what was done stays done.
+            let hash = step.input_hash.as_ref().map_or(entry.input_hash.as_str(), InputHash::as_str);
             let new_input = entry.input_hash != hash;
             let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
             let was_tried = entry.run > 0 && entry.phase != StepPhase::Pending;
@@ -236,7 +266,10 @@ impl Pass<'_> {
             let failed = matches!(entry.phase, StepPhase::Failed | StepPhase::UndoFailed | StepPhase::Undone);
             let undo_waits = entry.phase == StepPhase::Undoing && !entry.is_open();
             let waits = entry.phase == StepPhase::Pending && (entry.attempt > 0 || entry.losses > 0);
-            if self.policy.retry_requested && (failed || waits) {
+            if entry.phase == StepPhase::Failed && self.policy.revive.contains(&entry.id) {
+                self.notes.push(format!("plan {} again: what it failed for is mended", entry.id));
+                reset(entry);
+            } else if self.policy.retry_requested && (failed || waits) {
                 self.notes.push(format!("plan {} again: asked for by annotation", entry.id));
                 reset(entry);
             } else if matches!(entry.phase, StepPhase::Undone | StepPhase::UndoFailed) || undo_waits {
@@ -351,10 +384,21 @@ impl Pass<'_> {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// Whether one more step may be opened.
-    pub(crate) fn has_slot(&self) -> bool {
+    /// Whether one more step may be opened. A place elsewhere in the workspace becomes free without a word to this
+    /// object, so it looks again by itself.
+    pub(crate) fn has_slot(&mut self) -> bool {
         let open = self.entries.iter().filter(|entry| entry.is_open()).count();
-        self.successor().is_none() && open < self.policy.parallelism && self.start.len() < self.policy.available
+        if self.start.len() >= self.policy.available {
+            self.wake(self.now.saturating_add(PLACE_WAIT).unwrap_or(Timestamp::MAX));
+            return false;
+        }
+        self.successor().is_none() && open < self.policy.parallelism
+    }
+
+    /// What holds a step back that is not in the graph any more, or is.
+    pub(crate) fn gate(&self, id: &str) -> Gate {
+        let wanted = self.graph.get(id).map(|step| &step.gate);
+        wanted.or_else(|| self.policy.gates.get(id)).cloned().unwrap_or(Gate::Open)
     }
 
     /// The epoch of a later leader that has acted here already: then this process starts and ends nothing (protocols §6).
@@ -392,6 +436,7 @@ impl Pass<'_> {
             resume,
             give_up,
             wake_at: self.wake_at,
+            run_floor: self.run_floor,
             verdict,
             notes: self.notes,
         }
@@ -405,7 +450,7 @@ impl Pass<'_> {
             ));
         }
         match self.policy.mode {
-            Mode::Delete => undo::verdict(&self.entries),
+            Mode::Delete => undo::verdict(&self.entries, &self.waiting),
             Mode::Forward => self.forward_verdict(),
         }
     }
@@ -446,6 +491,13 @@ impl Pass<'_> {
         if let Some(entry) = in_phase(StepPhase::Omitted) {
             return Verdict::Failed(format!("step '{}' was omitted: {}", entry.id, entry.message));
         }
+        let gone = self.graph.steps().iter().find_map(|step| match &step.gate {
+            Gate::Gone(what) => Some((step.id.as_str(), what)),
+            Gate::Open | Gate::Waiting(_) => None,
+        });
+        if let Some((id, what)) = gone {
+            return Verdict::Failed(format!("step '{id}' is done, but {what}"));
+        }
         Verdict::Ready
     }
 }
@@ -468,7 +520,7 @@ pub(crate) fn failure_text(entry: &StepStatus) -> String {
     format!("{what} '{}' failed{class}: {words}", entry.id)
 }
 
-fn planned(step: &Step) -> StepStatus {
+fn planned(step: &Step, run_floor: i64) -> StepStatus {
     StepStatus {
         id: step.id.to_string(),
         action: step.action,
@@ -476,7 +528,7 @@ fn planned(step: &Step) -> StepStatus {
         depends_on: Vec::new(),
         undo: step.undo,
         phase: StepPhase::Pending,
-        run: 0,
+        run: run_floor,
         attempt: 0,
         losses: 0,
         input_hash: step.input_hash.as_ref().map_or_else(String::new, |hash| hash.as_str().to_owned()),
@@ -544,16 +596,8 @@ pub(crate) fn undo_retry() -> RetryPolicy {
 
 /// Decides nothing new: open runs are resumed or given up as ever, nothing is started. For objects whose graph cannot
 /// be drawn just now.
-pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64) -> Decision {
-    let policy = Policy {
-        mode: Mode::Forward,
-        suspended: None,
-        parallelism: 0,
-        available: 0,
-        epoch,
-        retry_requested: false,
-        removed: RemovedSteps::Undo,
-    };
+pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64, run_floor: i64) -> Decision {
+    let policy = Policy { parallelism: 0, epoch, ..Policy::default() };
     let graph = Graph::default();
     let pass = Pass {
         graph: &graph,
@@ -564,6 +608,7 @@ pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64) -> Decision {
         start: Vec::new(),
         notes: Vec::new(),
         wake_at: None,
+        run_floor,
         waiting: BTreeMap::new(),
         overtaken: BTreeMap::new(),
     };

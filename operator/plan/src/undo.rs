@@ -32,10 +32,11 @@ pub(crate) fn removed(pass: &mut Pass<'_>) {
         undo(pass, &removed);
     }
     let forget = pass.policy.removed == RemovedSteps::Forget;
-    let notes = &mut pass.notes;
+    let (notes, run_floor) = (&mut pass.notes, &mut pass.run_floor);
     pass.entries.retain(|entry| {
         let done = removed.contains(&entry.id) && !entry.is_open() && (forget || !is_owed(entry));
         if done {
+            *run_floor = entry.run.max(*run_floor);
             notes.push(format!("forget {}: no longer in the plan", entry.id));
         }
         !done
@@ -87,12 +88,18 @@ fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
         if !ids.contains(&entry.id) || entry.is_open() || !is_owed(entry) || held[position] {
             continue;
         }
-        if let Some(Gate::Gone(what)) = pass.graph.get(&entry.id).map(|step| &step.gate) {
-            let (id, what) = (entry.id.clone(), what.clone());
-            pass.notes.push(format!("{id} is undone: {what}"));
-            nothing_left(&mut pass.entries[position], &what);
-            held = held_back(&pass.entries);
-            continue;
+        match pass.gate(&entry.id) {
+            Gate::Open => {}
+            Gate::Waiting(what) => {
+                pass.waiting.insert(pass.entries[position].id.clone(), what);
+                continue;
+            }
+            Gate::Gone(what) => {
+                pass.notes.push(format!("{} is undone: {what}", pass.entries[position].id));
+                nothing_left(&mut pass.entries[position], &what);
+                held = held_back(&pass.entries);
+                continue;
+            }
         }
         if !may_start(pass, position) {
             continue;
@@ -194,7 +201,7 @@ fn nothing_left(entry: &mut StepStatus, what: &str) {
 }
 
 /// How a deletion stands.
-pub(crate) fn verdict(entries: &[StepStatus]) -> Verdict {
+pub(crate) fn verdict(entries: &[StepStatus], waiting: &BTreeMap<String, String>) -> Verdict {
     let stuck = entries.iter().find(|entry| entry.phase == StepPhase::UndoFailed && is_owed(entry));
     let also = stuck.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
     let open: Vec<&str> = entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.id.as_str()).collect();
@@ -204,6 +211,9 @@ pub(crate) fn verdict(entries: &[StepStatus]) -> Verdict {
     let due = due(entries);
     if let Some(entry) = due.iter().find(|entry| entry.phase == StepPhase::Undoing && entry.class.is_some()) {
         return Verdict::Deleting(format!("tries again: {}{also}", failure_text(entry)));
+    }
+    if let Some(what) = waiting.values().next() {
+        return Verdict::Deleting(format!("waits: {what}{also}"));
     }
     // The last one goes first.
     if let Some(entry) = due.last() {

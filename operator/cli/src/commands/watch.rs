@@ -65,7 +65,7 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
 /// Kinds alone, or one object.
 fn selection(words: &[String]) -> Result<(Vec<Kind>, Option<String>), KindError> {
     let named = words.iter().any(|word| word.contains('/'))
-        || matches!(words, [first, second] if first.parse::<Kind>().is_ok() && kinds(&[second.clone()]).is_err());
+        || matches!(words, [first, second] if first.parse::<Kind>().is_ok() && kinds(std::slice::from_ref(second)).is_err());
     if !named {
         return Ok((kinds(words)?, None));
     }

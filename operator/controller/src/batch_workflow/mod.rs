@@ -2,6 +2,7 @@
 
 mod children;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +27,9 @@ use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView};
 use crate::error::Error;
 use crate::watches::Stores;
+
+/// Reason of a step whose child failed.
+const CHILD_FAILED: &str = "ChildFailed";
 
 /// What a BatchWorkflow looks at: how its children stand, by step.
 #[derive(Debug)]
@@ -121,6 +125,15 @@ impl Kind for BatchWorkflow {
         })
     }
 
+    /// A child that failed became Ready after all.
+    fn mended(&self, facts: &Facts) -> BTreeSet<String> {
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        let failed = |name: &str| steps.iter().any(|step| step.id == name && step.reason == CHILD_FAILED);
+        let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
+        let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
+        back.map(|(name, ..)| name.clone()).collect()
+    }
+
     fn parallelism(&self) -> usize {
         usize::try_from(self.spec.parallelism).unwrap_or(1)
     }
@@ -188,7 +201,7 @@ impl Children for BatchWorkflow {
             ChildStanding::Stalled(text) => {
                 let class = view.class.unwrap_or(FailureClass::Invalid);
                 let text = format!("{} '{}': {text}", child.kind, child.name);
-                (RunView::Ended(Outcome::failed(class, "ChildFailed", text)), None)
+                (RunView::Ended(Outcome::failed(class, CHILD_FAILED, text)), None)
             }
             ChildStanding::Moving(text) if deadline.is_some_and(|deadline| deadline <= now) => {
                 let text = format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name);
@@ -219,11 +232,9 @@ fn cancelled() -> Outcome {
 
 fn undo_view(seen: Option<&ChildView>) -> RunView {
     match seen {
-        None => RunView::Ended(Outcome::succeeded()),
-        // Somebody else has the name now; what we made is gone.
-        Some(view) if !view.ours => RunView::Ended(Outcome::succeeded()),
-        Some(view) if view.deleting => RunView::Alive,
-        Some(_) => RunView::Missing { ours: true },
+        Some(view) if view.ours && view.deleting => RunView::Alive,
+        // To be deleted, or perhaps gone already: only the API server knows, and is asked.
+        Some(_) | None => RunView::Missing { ours: true },
     }
 }
 

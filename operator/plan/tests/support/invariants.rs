@@ -68,7 +68,7 @@ impl Pass<'_> {
     fn runs_and_epochs_rise(&self) {
         let before = by_id(self.before);
         for entry in &self.decision.steps {
-            let run = before.get(entry.id.as_str()).map_or(0, |old| old.run);
+            let run = before.get(entry.id.as_str()).map_or(self.policy.run_floor, |old| old.run);
             let started = self.decision.start.contains(&entry.id);
             assert_eq!(entry.run, run + i64::from(started), "S6: run of {} rises by one with an intent", entry.id);
             if let Some(old) = before.get(entry.id.as_str()) {
@@ -79,6 +79,11 @@ impl Pass<'_> {
                 assert!(entry.is_open(), "{} was started and is not open", entry.id);
             }
         }
+        let after = by_id(&self.decision.steps);
+        for old in self.before.iter().filter(|old| !after.contains_key(old.id.as_str())) {
+            assert!(self.decision.run_floor >= old.run, "S6: the runs of {} are forgotten", old.id);
+        }
+        assert!(self.decision.run_floor >= self.policy.run_floor, "S6: the floor of runs fell");
         for id in &self.decision.start {
             assert!(!self.decision.resume.contains(id) && !self.decision.give_up.contains(id), "{id} twice");
         }
@@ -102,14 +107,15 @@ impl Pass<'_> {
             let entry = after[id.as_str()];
             let old = settled.get(id.as_str());
             assert!(!old.is_some_and(|old| old.is_open()), "{id} was open already");
-            let asked = self.policy.retry_requested;
-            if let Some(at) = old.and_then(|old| old.retry_at.as_ref()).filter(|_| !asked)
-                && old.is_some_and(|old| matches!(old.phase, StepPhase::Pending | StepPhase::Undoing))
-                && old.is_some_and(|old| old.input_hash == entry.input_hash)
-                && self.graph.get(id).is_some() == (entry.open_direction() == Some(Direction::Forward))
-            {
-                let replanned = self.decision.notes.iter().any(|note| note.starts_with(&format!("plan {id} again")));
-                assert!(replanned || at.0 <= self.now, "{id} was started before its time");
+            if let Some(old) = old {
+                let waited = match entry.open_direction() {
+                    Some(Direction::Forward) => old.phase == StepPhase::Pending,
+                    Some(Direction::Undo) => old.phase == StepPhase::Undoing,
+                    None => false,
+                };
+                let due = old.retry_at.as_ref().is_none_or(|at| at.0 <= self.now);
+                let news = self.policy.retry_requested || old.input_hash != entry.input_hash;
+                assert!(due || news || !waited, "{id} was started before its time");
             }
             if entry.open_direction() != Some(Direction::Forward) {
                 continue;
@@ -242,7 +248,8 @@ impl Pass<'_> {
         }
         let free = self.policy.available > self.decision.start.len() && self.policy.parallelism > 0;
         let held = self.policy.suspended.is_some() && self.policy.mode == Mode::Forward;
-        let gated = self.graph.steps().iter().any(|step| matches!(step.gate, Gate::Waiting(_)));
+        let gates = self.graph.steps().iter().map(|step| &step.gate).chain(self.policy.gates.values());
+        let gated = gates.into_iter().any(|gate| matches!(gate, Gate::Waiting(_)));
         if !open && self.decision.wake_at.is_none() && free && !held && !gated {
             let over = matches!(
                 self.decision.verdict,
@@ -268,6 +275,7 @@ impl Pass<'_> {
             .collect();
         let policy = Policy {
             retry_requested: false,
+            run_floor: self.decision.run_floor,
             available: self.policy.available - self.decision.start.len(),
             ..self.policy.clone()
         };

@@ -146,6 +146,18 @@ impl World {
         self.pass();
     }
 
+    /// Whether nothing more happens by itself.
+    pub fn is_over(&self) -> bool {
+        match self.verdict() {
+            Verdict::Ready | Verdict::Failed(_) | Verdict::Deleted | Verdict::DeletionBlocked(_) => true,
+            Verdict::Running(_)
+            | Verdict::Retrying(_)
+            | Verdict::Waiting(_)
+            | Verdict::Suspended(_)
+            | Verdict::Deleting(_) => false,
+        }
+    }
+
     /// The object is deleted.
     pub fn delete(&mut self) {
         self.say("the object is deleted");
@@ -284,7 +296,10 @@ impl World {
         self.history.record(&pass);
         self.tell(&before, &settled, &decision);
         self.steps = stored(&decision.steps);
+        // What was let go is nobody's any more.
+        self.effects.retain(|id| self.steps.iter().any(|step| step.id == *id));
         self.policy.retry_requested = false;
+        self.policy.run_floor = decision.run_floor;
         self.mine.extend(self.steps.iter().filter(|step| decision.start.contains(&step.id)).map(|step| {
             let run: Run = (step.id.clone(), step.run);
             run
