@@ -550,78 +550,90 @@ async fn with_loose_schema<T>(case: &Case, store: impl AsyncFn() -> Result<T>) -
 #[ignore = "needs a cluster: scripts/e2e"]
 fn an_undecodable_object_is_told_and_stops_no_other() {
     case("an_undecodable_object_is_told_and_stops_no_other", |case: Case| async move {
-        case.workspace().await?;
-        case.apply(&held(case.server("heron"))).await?;
-        let held_server = |server: &Server| {
-            condition(server, types::READY).is_some_and(|condition| condition.reason == reasons::SUSPENDED)
-        };
-        case.wait_for("heron", "held", DEADLINE, held_server).await?;
+        let result = undecodable(&case).await;
+        // Whatever came of it: what can't be read can't be taken down either.
         let servers = dynamic(&case, "Server");
-        let bent = json!({"spec": {"deletionPolicy": "Sometimes"}});
-        let fresh = held(with(case.server("snipe"), "/spec/deletionPolicy", json!("Sometimes")));
-        with_loose_schema(&case, async || {
-            // The new schema reaches the handlers a moment later.
-            case.until("the loose schema in force", DEADLINE, || async {
-                match servers.patch("heron", &PatchParams::default(), &Patch::Merge(&bent)).await {
-                    Ok(_) => Ok(Ok(())),
-                    Err(kube::Error::Api(status)) if status.code == 422 => Ok(Err(status.message)),
-                    Err(error) => Err(error.into()),
-                }
-            })
-            .await?;
-            case.apply(&fresh).await
-        })
-        .await?;
-        for name in ["heron", "snipe"] {
-            let object = case
-                .until("told as undecodable", DEADLINE, || async {
-                    let object = servers.get(name).await?;
-                    let stalled = object.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
-                    let stalled = stalled.unwrap_or_default().into_iter().find(|it| it["type"] == types::STALLED);
-                    Ok(stalled.ok_or_else(|| format!("{:#}", object.data)))
-                })
-                .await?;
-            assert_eq!(object["reason"], reasons::UNDECODABLE);
-            let message = object["message"].as_str().unwrap_or_default().to_owned();
-            let row = Row {
-                case: "an undecodable object".to_owned(),
-                object: format!("Server {name}"),
-                reason: reasons::UNDECODABLE.to_owned(),
-                field: "spec.deletionPolicy".to_owned(),
-                message: message.clone(),
-            };
-            row.write()?;
-            for words in ["Sometimes", "Delete", "Orphan", "Correct the field, or upgrade the operator"] {
-                ensure!(message.contains(words), "{words:?} is not in the message: {message}");
-            }
-            // reasons::UNDECODABLE: "the message has the path of the field".
-            ensure!(message.contains("deletionPolicy"), "the field's path is not in the message: {message}");
-        }
-        case.rule("the object that can't be read is told as such, new or known before");
-        case.apply(&case.server("ruff")).await?;
-        case.ready::<Server>("ruff").await?;
-        case.rule("a Server made after it becomes Ready");
-
-        // Its end can't be arranged by who can't read it, and must not be passed over: the ground stays.
-        case.delete::<Workspace>("workspace").await?;
-        case.gone::<Server>("ruff", DEADLINE).await?;
-        let told = |workspace: &Workspace| {
-            condition(workspace, types::READY).is_some_and(|condition| condition.message.contains("heron"))
-        };
-        case.wait_for("workspace", "waiting for the object that can't be read", Duration::from_secs(20), told).await?;
-        case.rule("a Workspace's deletion waits for it and names it");
         let mended = json!({"spec": {"deletionPolicy": "Delete"}});
         for name in ["heron", "snipe"] {
             match servers.patch(name, &PatchParams::default(), &Patch::Merge(&mended)).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return result.and(Err(error.into())),
             }
         }
+        result?;
         case.gone::<Workspace>("workspace", DEADLINE).await?;
         case.rule("corrected, it goes, and the Workspace with it");
         Ok(())
     });
+}
+
+async fn undecodable(case: &Case) -> Result<()> {
+    case.workspace().await?;
+    case.apply(&held(case.server("heron"))).await?;
+    let suspended = |server: &Server| {
+        condition(server, types::READY).is_some_and(|condition| condition.reason == reasons::SUSPENDED)
+    };
+    case.wait_for("heron", "held", DEADLINE, suspended).await?;
+    let servers = dynamic(case, "Server");
+    let bent = json!({"spec": {"deletionPolicy": "Sometimes"}});
+    let fresh = held(with(case.server("snipe"), "/spec/deletionPolicy", json!("Sometimes")));
+    with_loose_schema(case, async || {
+        // The new schema reaches the handlers a moment later.
+        case.until("the loose schema in force", DEADLINE, || async {
+            match servers.patch("heron", &PatchParams::default(), &Patch::Merge(&bent)).await {
+                Ok(_) => Ok(Ok(())),
+                Err(kube::Error::Api(status)) if status.code == 422 => Ok(Err(status.message)),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await?;
+        case.apply(&fresh).await
+    })
+    .await?;
+    for name in ["heron", "snipe"] {
+        undecodable_is_told(case, name).await?;
+    }
+    case.rule("the object that can't be read is told as such, new or known before");
+    case.apply(&case.server("ruff")).await?;
+    case.ready::<Server>("ruff").await?;
+    case.rule("a Server made after it becomes Ready");
+    // Its end can't be arranged by who can't read it, and must not be passed over: the ground stays.
+    case.delete::<Workspace>("workspace").await?;
+    case.gone::<Server>("ruff", DEADLINE).await?;
+    let told = |workspace: &Workspace| {
+        condition(workspace, types::READY).is_some_and(|condition| condition.message.contains("heron"))
+    };
+    case.wait_for("workspace", "waiting for what can't be read", Duration::from_secs(20), told).await?;
+    case.rule("a Workspace's deletion waits for it and names it");
+    Ok(())
+}
+
+async fn undecodable_is_told(case: &Case, name: &str) -> Result<()> {
+    let servers = dynamic(case, "Server");
+    let stalled = case
+        .until("told as undecodable", DEADLINE, || async {
+            let object = servers.get(name).await?;
+            let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
+            let stalled = conditions.unwrap_or_default().into_iter().find(|it| it["type"] == types::STALLED);
+            Ok(stalled.ok_or_else(|| format!("{:#}", object.data)))
+        })
+        .await?;
+    assert_eq!(stalled["reason"], reasons::UNDECODABLE);
+    let message = stalled["message"].as_str().unwrap_or_default().to_owned();
+    let row = Row {
+        case: "an undecodable object".to_owned(),
+        object: format!("Server {name}"),
+        reason: reasons::UNDECODABLE.to_owned(),
+        field: "spec.deletionPolicy".to_owned(),
+        message: message.clone(),
+    };
+    row.write()?;
+    let way_out = "Correct the field, or upgrade the operator";
+    for words in ["spec.deletionPolicy", "Sometimes", "Delete", "Orphan", way_out] {
+        ensure!(message.contains(words), "{words:?} is not in the message: {message}");
+    }
+    Ok(())
 }
 
 #[test]
