@@ -12,6 +12,7 @@ use kube::{Resource, ResourceExt};
 use provisioning_api::names::{ANNOTATION_RECONCILE, LABEL_OWNER_NAMESPACE, WORKSPACE_NAME};
 use provisioning_api::{ProviderConfig, Workspace};
 use serde_json::{Value, json};
+use tokio::task::LocalSet;
 
 use crate::cluster::{Cluster, Output};
 use crate::failure;
@@ -42,10 +43,11 @@ pub struct Case {
 pub fn case<F, B>(name: &str, body: B)
 where
     B: FnOnce(Case) -> F,
-    F: Future<Output = Result<()>> + Send + 'static,
+    F: Future<Output = Result<()>> + 'static,
 {
     let begin = Instant::now();
-    let result = runtime().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(name, body)));
+    let result =
+        runtime().map_err(anyhow::Error::from).and_then(|runtime| LocalSet::new().block_on(&runtime, run(name, body)));
     let seconds = begin.elapsed().as_secs_f64();
     let verdict = if result.is_ok() { "ok" } else { "FAILED" };
     record(&format!("{seconds:7.1} s  {verdict:<6}  {name}"));
@@ -55,7 +57,7 @@ where
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Adds a line to `target/e2e-times.txt`, which `scripts/e2e` prints at the end.
@@ -71,10 +73,10 @@ fn record(line: &str) {
 async fn run<F, B>(name: &str, body: B) -> Result<()>
 where
     B: FnOnce(Case) -> F,
-    F: Future<Output = Result<()>> + Send + 'static,
+    F: Future<Output = Result<()>> + 'static,
 {
     let case = Case::new(name).await?;
-    let result = match tokio::spawn(body(case.clone())).await {
+    let result = match tokio::task::spawn_local(body(case.clone())).await {
         Ok(result) => result,
         Err(error) => Err(match error.try_into_panic() {
             Ok(panic) => anyhow!("{}", words(panic.as_ref())),

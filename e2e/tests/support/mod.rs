@@ -11,7 +11,7 @@ use provisioning_extensions::Bundle;
 
 /// Puts the extension e2e/extensions/NAME on offer: a ConfigMap in the operator's namespace, as the chart does with those
 /// of the product. Others of this name, of an earlier run, go.
-pub async fn offer(case: &Case, name: &str) -> Result<()> {
+pub(crate) async fn offer(case: &Case, name: &str) -> Result<()> {
     let folder = repository().join("e2e/extensions").join(name);
     let bundle = Bundle::load_folder(&folder).with_context(|| format!("{}", folder.display()))?;
     let maps = bundle.to_config_map_data();
