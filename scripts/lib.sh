@@ -1,7 +1,7 @@
 # Sourced by the scripts that work on a platform: where the programs are, and how the operator is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bin=target/bin
+bin=${PROVISIONING_BIN:-target/bin}
 provisioning=$bin/provisioning
 kubectl=$(tools/build --print kubernetes)/kubectl
 helm=$(tools/build --print helm)/helm
