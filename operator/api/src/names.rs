@@ -75,6 +75,20 @@ pub const FINALIZER: &str = "provisioning.dev/operator";
 
 /// Largest number of steps in one object; a larger graph is refused when it is planned.
 pub const MAX_STEPS: usize = 256;
+/// Longest id of a step, bytes.
+pub const MAX_STEP_ID: usize = 253;
+/// Most dependencies of one step.
+pub const MAX_DEPENDENCIES: usize = 64;
+/// Longest `why` of a step, bytes.
+pub const MAX_WHY: usize = 128;
+/// Longest `reason` of a step, bytes.
+pub const MAX_REASON: usize = 64;
+/// Longest external id of a step, bytes.
+pub const MAX_EXTERNAL_ID: usize = 256;
+/// Most outputs of one step.
+pub const MAX_OUTPUT_COUNT: usize = 64;
+/// Longest single output, bytes.
+pub const MAX_OUTPUT: usize = 2048;
 /// Largest `message` of a step, bytes.
 pub const MAX_STEP_MESSAGE: usize = 256;
 /// Largest sum of all outputs in one object, bytes.

@@ -308,6 +308,10 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub steps: Vec<StepStatus>,
+    /// Highest run of any step that left the plan: one that comes back goes on from there.
+    #[serde(default, skip_serializing_if = "is_no_run")]
+    #[schemars(range(min = 0))]
+    pub run_floor: i64,
     /// Counts over `steps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -315,5 +319,10 @@ pub struct RunStatus {
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_zero(n: &i32) -> bool {
+    *n == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_no_run(n: &i64) -> bool {
     *n == 0
 }

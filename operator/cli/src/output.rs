@@ -1,4 +1,4 @@
-//! What people see: errors, progress. Results go to standard output, everything else to standard error.
+//! What people see: errors, progress, colours. Results go to standard output, everything else to standard error.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints a result and a line's end. A reader that has gone away (`| head`) is no error.
-pub(crate) fn print(text: &str) -> std::io::Result<()> {
+pub(crate) fn line(text: &str) -> std::io::Result<()> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
@@ -24,6 +24,82 @@ pub(crate) fn error(error: &anyhow::Error) {
         }
     }
     eprintln!("error: {text}");
+}
+
+/// A colour of the terminal's own palette.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Green,
+    Yellow,
+    Red,
+    Dim,
+    Bold,
+}
+
+/// What standard output can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Style {
+    pub(crate) colour: bool,
+    /// More than ASCII.
+    pub(crate) unicode: bool,
+}
+
+impl Style {
+    /// For files and tests.
+    #[cfg(test)]
+    pub(crate) const PLAIN: Style = Style { colour: false, unicode: false };
+
+    /// What standard output can show, given `--no-color` and the environment.
+    pub(crate) fn of_stdout(no_colour: bool) -> Self {
+        let variable = |name: &str| std::env::var(name).unwrap_or_default();
+        let terminal = std::io::stdout().is_terminal();
+        let colour = terminal && !no_colour && variable("NO_COLOR").is_empty() && variable("TERM") != "dumb";
+        // The first one that is set counts: locale(7).
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(variable).into_iter().find(|value| !value.is_empty());
+        let locale = locale.unwrap_or_default().to_ascii_lowercase();
+        Self { colour, unicode: terminal && (locale.contains("utf-8") || locale.contains("utf8")) }
+    }
+
+    /// Text in a colour, or as it is.
+    pub(crate) fn paint(self, colour: Colour, text: &str) -> String {
+        let code = match colour {
+            Colour::Green => 32,
+            Colour::Yellow => 33,
+            Colour::Red => 31,
+            Colour::Dim => 2,
+            Colour::Bold => 1,
+        };
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// How to show objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// A table with more columns
+    Wide,
+    /// All of it as JSON
+    Json,
+    /// All of it as YAML
+    Yaml,
+    /// KIND/NAME only
+    Name,
+}
+
+/// How this program was called, for examples that people can paste.
+pub(crate) fn program() -> &'static str {
+    let own = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&own).file_stem().unwrap_or_default().to_os_string();
+    if name == "kubectl-provisioning" { "kubectl provisioning" } else { "provisioning" }
+}
+
+/// Writes to standard output. A reader that has gone (`| head`) is no error, and ends the program.
+pub(crate) fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// What a command is doing: a spinner on a terminal, plain lines elsewhere.

@@ -1,7 +1,7 @@
 //! Steps without a Job: one API write on a child object (protocols §2).
 
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
 use provisioning_api::names::{
     ANNOTATION_APPLIED, ANNOTATION_RECONCILE, GROUP, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME,
@@ -42,10 +42,8 @@ pub async fn apply<K: Kind>(
         return Ok(true);
     }
     if found.as_ref().is_some_and(|live| live.metadata.deletion_timestamp.is_some()) {
-        let mut outcome = Outcome::failed(FailureClass::Transient, "StillDeleting", format!("{name} is being deleted"));
-        outcome.harmless = true;
-        ctx.runs.set(key, Knowledge::Over(outcome));
-        return Ok(true);
+        // Its end wakes the owner, whose pass then comes here again.
+        return Ok(false);
     }
     let mut object = found.unwrap_or_else(|| DynamicObject::new(&child.name, &resource).within(&namespace));
     fill(&mut object, owner, step, child);
@@ -86,6 +84,25 @@ fn fill<K: Kind>(object: &mut DynamicObject, owner: &K, step: &StepStatus, child
         object.data = serde_json::json!({});
     }
     object.data["spec"] = child.spec.clone();
+}
+
+/// Takes our labels off a child: from now on it stands for itself, and nobody holds it back.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn release<K: Kind>(ctx: &Context, owner: &K, kind: &str, name: &str) -> Result<(), Error> {
+    let namespace = owner.namespace().unwrap_or_default();
+    let (api, _) = api(ctx, &namespace, kind);
+    let patch = serde_json::json!({"metadata": {
+        "labels": {LABEL_OWNER_UID: null, LABEL_OWNER_KIND: null, LABEL_OWNER_NAME: null},
+        "annotations": {ANNOTATION_APPLIED: null},
+    }});
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(name, &parameters, &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::request("patch", format!("{kind} {namespace}/{name}"), source)),
+    }
 }
 
 fn is_ours<K: Kind>(owner: &K, object: &DynamicObject) -> bool {
@@ -134,6 +151,5 @@ pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKe
             Err(source) => return Err(Error::request("delete", name, source)),
         }
     }
-    ctx.runs.set(key, Knowledge::Created(ctx.now()));
     Ok(false)
 }

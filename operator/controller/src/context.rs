@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::Recorder;
 use kube::{Client, ResourceExt};
 
@@ -21,6 +21,8 @@ pub struct Settings {
     pub namespace: String,
     /// This process, unique among all operators of the cluster.
     pub identity: String,
+    /// Namespaces that the Local provider may use as sites; only there the operator hands out rights.
+    pub sites: Vec<String>,
     /// Image that holds the executors.
     pub runner_image: String,
     /// How many objects of one kind are worked on at the same time.
@@ -58,6 +60,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// Forgets what was made in a namespace, so that it is made sure of again.
+    pub fn forget_made(&self, namespace: &str) {
+        let inside = format!(" {namespace}/");
+        lock(&self.made).retain(|key| !key.contains(&inside));
+        lock(&self.copied).retain(|key| !key.starts_with(&format!("{namespace}/")));
+    }
+
     /// Now, in whole milliseconds.
     pub fn now(&self) -> Timestamp {
         let now = (self.clock)();
@@ -78,27 +87,30 @@ impl Epochs {
     }
 }
 
+/// How long a cache is waited for after a write of ours.
+const CACHE_LAG: SignedDuration = SignedDuration::from_secs(10);
+
 /// Our own last write of each object, so that a pass on a cache that has not seen it yet is not made at all: it would
 /// only end in a conflict, and the event that is on its way starts the next one.
 #[derive(Debug, Default)]
 pub struct Written {
-    by_uid: Mutex<BTreeMap<String, u64>>,
+    by_uid: Mutex<BTreeMap<String, (u64, Timestamp)>>,
 }
 
 impl Written {
     /// Remembers a write. Resource versions of one kind are comparable numbers (KEP-5504); others are not remembered.
-    pub fn remember(&self, object: &impl ResourceExt) {
+    pub fn remember(&self, object: &impl ResourceExt, now: Timestamp) {
         if let (Some(uid), Some(version)) = (object.uid(), number(object)) {
-            lock(&self.by_uid).insert(uid, version);
+            lock(&self.by_uid).insert(uid, (version, now));
         }
     }
 
-    /// Whether our last write is newer than this object; forgets it once the cache has caught up.
-    pub fn is_ahead_of(&self, object: &impl ResourceExt) -> bool {
+    /// Whether our last write is newer than this object, and the cache may still catch up.
+    pub fn is_ahead_of(&self, object: &impl ResourceExt, now: Timestamp) -> bool {
         let (Some(uid), Some(version)) = (object.uid(), number(object)) else { return false };
         let mut written = lock(&self.by_uid);
         match written.get(&uid) {
-            Some(ours) if *ours > version => true,
+            Some((ours, at)) if *ours > version && now.duration_since(*at) < CACHE_LAG => true,
             Some(_) => {
                 written.remove(&uid);
                 false

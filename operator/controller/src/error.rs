@@ -22,6 +22,15 @@ pub enum Error {
         /// Which object.
         object: String,
     },
+    /// The API server did not answer a write in time; it may have been applied.
+    #[error("the write of {object} was not answered in time")]
+    Unanswered {
+        /// Which object.
+        object: String,
+    },
+    /// A pass panicked.
+    #[error("a pass ended in a panic: {0}")]
+    Panicked(String),
     /// Our own object cannot be written as JSON.
     #[error("failed to encode {object}")]
     Encode {
@@ -74,7 +83,8 @@ impl Error {
                 }
                 _ => Category::Transient,
             },
-            Error::Encode { .. } | Error::GenerateKey { .. } => Category::Permanent,
+            Error::Unanswered { .. } => Category::Transient,
+            Error::Encode { .. } | Error::GenerateKey { .. } | Error::Panicked(_) => Category::Permanent,
         }
     }
 

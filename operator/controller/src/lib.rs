@@ -129,6 +129,20 @@ async fn controllers(context: &Arc<Context>, queues: Queues) {
     );
 }
 
+/// One pass as a task of its own, which ends with its future: a panic in it is this pass's error.
+async fn guarded_pass<Pass>(pass: Pass) -> Result<Action, Error>
+where
+    Pass: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(pass);
+    match task.join_next().await {
+        Some(Ok(result)) => result,
+        Some(Err(error)) => Err(Error::Panicked(error.to_string())),
+        None => Ok(Action::await_change()),
+    }
+}
+
 /// Runs the passes of one kind. Each pass is a task of its own: a panic in one is that pass's error, not the end.
 async fn control<K, Reconcile, Pass>(
     context: &Arc<Context>,
@@ -142,7 +156,7 @@ async fn control<K, Reconcile, Pass>(
 {
     let config = Config::default().concurrency(context.settings.concurrency);
     let passes = applier(
-        |object, context| Box::pin(reconcile(object, context)),
+        |object, context| Box::pin(guarded_pass(reconcile(object, context))),
         engine::error_policy,
         context.clone(),
         store,

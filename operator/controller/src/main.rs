@@ -20,6 +20,9 @@ struct Arguments {
     /// Image that holds the executors.
     #[arg(long, env = "PROVISIONING_RUNNER_IMAGE")]
     runner_image: String,
+    /// Namespaces that the Local provider may use as sites, separated by commas.
+    #[arg(long, env = "PROVISIONING_SITES", value_delimiter = ',', default_value = provisioning_api::names::DEFAULT_SITE)]
+    sites: Vec<String>,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "PROVISIONING_HEALTH_ADDRESS", default_value = "127.0.0.1:8080")]
     health_address: SocketAddr,
@@ -40,6 +43,7 @@ async fn main() -> anyhow::Result<()> {
     let settings = Settings {
         namespace: arguments.namespace,
         identity: arguments.identity,
+        sites: arguments.sites,
         runner_image: arguments.runner_image,
         concurrency: arguments.concurrency,
     };

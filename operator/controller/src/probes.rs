@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams};
 use provisioning_api::Server;
 use provisioning_api::names::{ANNOTATION_RECONCILE, MANAGER};
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::{FailureClass, StepPhase};
+use provisioning_api::steps::{FailureClass, StepPhase, StepStatus};
 use tokio::net::TcpStream;
 
 use crate::context::Context;
@@ -57,8 +57,13 @@ async fn round(context: &Context, memory: &mut Memory) {
     memory.silences.retain(|uid, _| alive.contains(uid));
     memory.reported.retain(|(uid, _)| alive.contains(uid));
     let now = context.now();
-    for server in servers.iter().filter(|server| is_due_for_second_chance(server, now)) {
-        ask(context, server, format!("second-chance/{}", now.as_second())).await;
+    for server in &servers {
+        let Some(failed_at) = due_for_second_chance(server, now) else { continue };
+        let value = format!("second-chance/{}", failed_at.as_second());
+        // Once per failure: where nothing came of it, the next one needs a person.
+        if server.annotations().get(ANNOTATION_RECONCILE) != Some(&value) {
+            ask(context, server, value).await;
+        }
     }
     let ready = servers.into_iter().filter(|server| server.is_ready() && server.metadata.deletion_timestamp.is_none());
     let knocks = ready.filter_map(|server| {
@@ -99,17 +104,16 @@ async fn knock(address: &str) -> bool {
 }
 
 /// A Server that failed for good because it could not be reached moves again by itself once it can be (L2).
-fn is_due_for_second_chance(server: &Server, now: Timestamp) -> bool {
+fn due_for_second_chance(server: &Server, now: Timestamp) -> Option<Timestamp> {
     if server.metadata.deletion_timestamp.is_some() || server.stalled().is_none() {
-        return false;
+        return None;
     }
     let steps = server.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-    steps.iter().any(|step| {
-        let unreachable = step.phase == StepPhase::Failed
-            && matches!(step.class, Some(FailureClass::Transient | FailureClass::Timeout));
-        let ended = step.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-        unreachable && now.duration_since(ended) > SECOND_CHANCE
-    })
+    let unreachable = |step: &&StepStatus| {
+        step.phase == StepPhase::Failed && matches!(step.class, Some(FailureClass::Transient | FailureClass::Timeout))
+    };
+    let ended = steps.iter().find(unreachable)?.finished_at.as_ref()?.0;
+    (now.duration_since(ended) > SECOND_CHANCE).then_some(ended)
 }
 
 async fn ask(context: &Context, server: &Server, value: String) {

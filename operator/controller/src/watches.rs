@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -191,6 +190,7 @@ async fn watch<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
+    let reader = writer.as_reader();
     let mut initial: Vec<K> = Vec::new();
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
@@ -201,7 +201,14 @@ async fn watch<K>(
                 continue;
             }
         };
+        // What vanished while the watch was away has no event of its own.
+        let before = if matches!(event, watcher::Event::InitDone) { reader.state() } else { Vec::new() };
         writer.apply_watcher_event(&event);
+        for object in before {
+            if reader.get(&ObjectRef::from_obj(&*object)).is_none() {
+                concerns(&fan, &object);
+            }
+        }
         match event {
             watcher::Event::Apply(object) | watcher::Event::Delete(object) => concerns(&fan, &object),
             watcher::Event::Init => initial.clear(),
@@ -343,6 +350,3 @@ where
 {
     queue.map(Ok).into_stream()
 }
-
-/// Keeps the type of shared objects readable in signatures.
-pub type Shared<K> = Arc<Guarded<K>>;

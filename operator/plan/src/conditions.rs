@@ -63,7 +63,10 @@ impl From<&Verdict> for Standing {
 pub fn conditions(standing: &Standing, before: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
     let ready = match standing.state {
         State::Ready => "True",
-        State::Reconciling if standing.reason == reasons::PROGRESSING => "Unknown",
+        // On its way and nothing wrong: not known yet. Something wrong or unwanted: not ready.
+        State::Reconciling if [reasons::PROGRESSING, reasons::RUNNING, reasons::WAITING].contains(&standing.reason) => {
+            "Unknown"
+        }
         State::Reconciling | State::Stalled => "False",
     };
     let mut list = vec![condition(types::READY, ready, standing, before, generation, now)];

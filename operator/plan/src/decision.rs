@@ -4,18 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use provisioning_api::names::MAX_WHY;
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{
     DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus,
 };
 
 use crate::graph::{Gate, Graph, Step};
+use crate::ids::InputHash;
 use crate::observed::{Observed, RunView};
 use crate::retry::{AfterFailure, after_failure};
+use crate::settle::{cut, prefix};
 use crate::undo;
 
 /// What bounds a pass.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// Whether the object is wanted or on its way out.
     pub mode: Mode,
@@ -31,6 +34,30 @@ pub struct Policy {
     pub retry_requested: bool,
     /// What happens to steps that are no longer in the graph.
     pub removed: RemovedSteps,
+    /// Gates of steps that are no longer in the graph, by id; one that is not here is open.
+    pub gates: BTreeMap<String, Gate>,
+    /// Failed steps whose cause is known to be gone: they get their attempts back (L2).
+    pub revive: BTreeSet<String>,
+    /// Highest run of any step that was forgotten: one that comes back goes on from there (protocols §2: never reset).
+    pub run_floor: i64,
+}
+
+impl Default for Policy {
+    /// An object that is wanted, with nothing in its way.
+    fn default() -> Self {
+        Policy {
+            mode: Mode::Forward,
+            suspended: None,
+            parallelism: usize::MAX,
+            available: usize::MAX,
+            epoch: 0,
+            retry_requested: false,
+            removed: RemovedSteps::Undo,
+            gates: BTreeMap::new(),
+            revive: BTreeSet::new(),
+            run_floor: 0,
+        }
+    }
 }
 
 /// Whether the object is wanted.
@@ -64,6 +91,8 @@ pub struct Decision {
     pub give_up: Vec<String>,
     /// When to look again if nothing happens before.
     pub wake_at: Option<Timestamp>,
+    /// Highest run of any step that was forgotten, to be kept for the next pass.
+    pub run_floor: i64,
     /// What to tell people.
     pub verdict: Verdict,
     /// Why, in the order of deciding; for logs and golden tests.
@@ -93,6 +122,9 @@ pub enum Verdict {
     Deleted,
 }
 
+/// When an object looks again that found no free place in its workspace.
+const PLACE_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
+
 /// State of one pass.
 pub(crate) struct Pass<'a> {
     pub(crate) graph: &'a Graph,
@@ -103,7 +135,10 @@ pub(crate) struct Pass<'a> {
     pub(crate) start: Vec<String>,
     pub(crate) notes: Vec<String>,
     pub(crate) wake_at: Option<Timestamp>,
-    waiting: BTreeMap<String, String>,
+    pub(crate) run_floor: i64,
+    pub(crate) waiting: BTreeMap<String, String>,
+    /// Entries that were open while a dependency was planned again, with its name.
+    overtaken: BTreeMap<String, String>,
 }
 
 /// Decides. `steps` are the settled checkpoints ([`crate::settle::settle`]), `graph` was built from them.
@@ -119,7 +154,9 @@ pub fn decide(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: 
         start: Vec::new(),
         notes: Vec::new(),
         wake_at: None,
+        run_floor: policy.run_floor,
         waiting: BTreeMap::new(),
+        overtaken: BTreeMap::new(),
     };
     pass.merge(steps);
     match policy.mode {
@@ -140,8 +177,15 @@ impl Pass<'_> {
     fn merge(&mut self, steps: &[StepStatus]) {
         let known: BTreeMap<&str, &StepStatus> = steps.iter().map(|step| (step.id.as_str(), step)).collect();
         for step in self.graph.steps() {
-            let mut entry = known.get(step.id.as_str()).map_or_else(|| planned(step), |entry| (*entry).clone());
-            describe(&mut entry, step);
+            let mut entry =
+                known.get(step.id.as_str()).map_or_else(|| planned(step, self.run_floor), |entry| (*entry).clone());
+            // An open entry stays as its run was started, so that nothing it was built on goes away under it.
+            if !entry.is_open() {
+                if let Some(other) = self.overtaken_by(&entry, step, steps) {
+                    self.overtaken.insert(entry.id.clone(), other);
+                }
+                describe(&mut entry, step);
+            }
             self.entries.push(entry);
         }
         let removed = steps.iter().filter(|step| self.graph.get(&step.id).is_none());
@@ -157,21 +201,18 @@ impl Pass<'_> {
             if entry.is_open() {
                 continue;
             }
-            let hash = match (&step.gate, &step.input_hash) {
-                (Gate::Open, Some(hash)) => hash.as_str(),
-                // Inputs are not known just now: what was done stays done.
-                _ => entry.input_hash.as_str(),
-            };
+            // Inputs that are not known just now change nothing: what was done stays done.
+            let hash = step.input_hash.as_ref().map_or(entry.input_hash.as_str(), InputHash::as_str);
             let new_input = entry.input_hash != hash;
             let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
             let was_tried = entry.run > 0 && entry.phase != StepPhase::Pending;
+            let cause = cause.map(|other| other.step.to_string()).or_else(|| self.overtaken.get(&entry.id).cloned());
             if new_input {
                 entry.input_hash = hash.to_owned();
             }
             if new_input || (cause.is_some() && was_tried) {
                 if was_tried {
-                    let why =
-                        cause.map_or("its input changed".to_owned(), |other| format!("'{}' runs again", other.step));
+                    let why = cause.map_or("its input changed".to_owned(), |other| format!("'{other}' runs again"));
                     self.notes.push(format!("plan {} again: {why}", entry.id));
                     changed.insert(entry.id.clone());
                 }
@@ -180,21 +221,64 @@ impl Pass<'_> {
         }
     }
 
+    /// The hard dependency that was planned again while this entry was open. Asked in the pass that sees the end of the
+    /// run, because only then does the entry still hold the edges that it was started with.
+    fn overtaken_by(&self, entry: &StepStatus, step: &Step, steps: &[StepStatus]) -> Option<String> {
+        let ended = matches!(self.observed.get(&entry.id), Some(RunView::Ended(_))) && !entry.is_open();
+        let started = entry.started_at.as_ref().filter(|_| ended)?.0.as_second();
+        let still_wanted = |id: &str| step.depends_on.iter().any(|dependency| dependency.step.as_str() == id);
+        let hard = entry.depends_on.iter().filter(|dependency| dependency.type_ == DependencyType::Hard);
+        let wanted = hard.filter(|dependency| still_wanted(&dependency.step));
+        let mut others = wanted.filter_map(|dependency| steps.iter().find(|other| other.id == dependency.step));
+        let newer = |other: &StepStatus| other.started_at.as_ref().is_some_and(|at| at.0.as_second() > started);
+        let other = others.find(|other| match other.phase {
+            StepPhase::Succeeded => newer(other),
+            StepPhase::Skipped => false,
+            StepPhase::Pending
+            | StepPhase::Running
+            | StepPhase::Failed
+            | StepPhase::Cancelled
+            | StepPhase::Omitted
+            | StepPhase::Undoing
+            | StepPhase::Undone
+            | StepPhase::UndoFailed => true,
+        });
+        other.map(|other| other.id.clone())
+    }
+
+    /// Whether a run of this step, begun now, could not be told from one before the open runs that depend on it: times
+    /// in status are whole seconds.
+    fn is_too_soon(&mut self, position: usize) -> bool {
+        let id = &self.entries[position].id;
+        let dependents = self.entries.iter().filter(|other| other.is_open());
+        let built_on = dependents.filter(|other| other.depends_on.iter().any(|dependency| dependency.step == *id));
+        let last = built_on.filter_map(|other| other.started_at.as_ref()).map(|time| time.0.as_second()).max();
+        let Some(last) = last.filter(|last| *last >= self.now.as_second()) else { return false };
+        let at = Timestamp::from_second(last.saturating_add(1)).unwrap_or(Timestamp::MAX);
+        self.wake(at);
+        true
+    }
+
     /// Failed entries that may be tried again become Pending with a time.
     fn revive(&mut self) {
         for entry in &mut self.entries {
             let Some(step) = self.graph.get(&entry.id) else { continue };
             let failed = matches!(entry.phase, StepPhase::Failed | StepPhase::UndoFailed | StepPhase::Undone);
+            let undo_waits = entry.phase == StepPhase::Undoing && !entry.is_open();
             let waits = entry.phase == StepPhase::Pending && (entry.attempt > 0 || entry.losses > 0);
-            if self.policy.retry_requested && (failed || waits) {
+            if entry.phase == StepPhase::Failed && self.policy.revive.contains(&entry.id) {
+                self.notes.push(format!("plan {} again: what it failed for is mended", entry.id));
+                reset(entry);
+            } else if self.policy.retry_requested && (failed || waits) {
                 self.notes.push(format!("plan {} again: asked for by annotation", entry.id));
                 reset(entry);
-            } else if matches!(entry.phase, StepPhase::Undone | StepPhase::UndoFailed) {
+            } else if matches!(entry.phase, StepPhase::Undone | StepPhase::UndoFailed) || undo_waits {
                 // It was removed once and is wanted again.
                 reset(entry);
             } else if let (StepPhase::Failed, Some(class)) = (entry.phase, entry.class) {
                 match after_failure(entry, class, &step.retry) {
-                    AfterFailure::GiveUp => {}
+                    // A time that was asked for with the last failure would look like a retry to come.
+                    AfterFailure::GiveUp => entry.retry_at = None,
                     AfterFailure::RetryAt(at) => {
                         entry.phase = StepPhase::Pending;
                         entry.retry_at = Some(Time(at));
@@ -222,7 +306,7 @@ impl Pass<'_> {
                     self.notes.push(format!("omit {}: {why}", entry.id));
                     entry.phase = StepPhase::Omitted;
                     "Omitted".clone_into(&mut entry.reason);
-                    entry.message = why;
+                    entry.message = cut(&why);
                     entry.retry_at = None;
                 }
                 (None, StepPhase::Omitted) => reset(entry),
@@ -262,7 +346,11 @@ impl Pass<'_> {
                 self.waiting.insert(entry.id.clone(), what.clone());
                 continue;
             }
-            if self.is_later(position) || !self.has_slot() {
+            if step.input_hash.is_none() {
+                self.waiting.insert(entry.id.clone(), format!("the inputs of step '{}' are not known yet", entry.id));
+                continue;
+            }
+            if self.is_later(position) || self.is_too_soon(position) || !self.has_slot() {
                 continue;
             }
             let id = self.entries[position].id.clone();
@@ -288,14 +376,34 @@ impl Pass<'_> {
         if at <= self.now {
             return false;
         }
-        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        self.wake(at);
         true
     }
 
-    /// Whether one more step may be opened.
-    pub(crate) fn has_slot(&self) -> bool {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Whether one more step may be opened. A place elsewhere in the workspace becomes free without a word to this
+    /// object, so it looks again by itself.
+    pub(crate) fn has_slot(&mut self) -> bool {
         let open = self.entries.iter().filter(|entry| entry.is_open()).count();
-        open < self.policy.parallelism && self.start.len() < self.policy.available
+        if self.start.len() >= self.policy.available {
+            self.wake(self.now.saturating_add(PLACE_WAIT).unwrap_or(Timestamp::MAX));
+            return false;
+        }
+        self.successor().is_none() && open < self.policy.parallelism
+    }
+
+    /// What holds a step back that is not in the graph any more, or is.
+    pub(crate) fn gate(&self, id: &str) -> Gate {
+        let wanted = self.graph.get(id).map(|step| &step.gate);
+        wanted.or_else(|| self.policy.gates.get(id)).cloned().unwrap_or(Gate::Open)
+    }
+
+    /// The epoch of a later leader that has acted here already: then this process starts and ends nothing (protocols §6).
+    fn successor(&self) -> Option<i64> {
+        self.entries.iter().map(|entry| entry.epoch).max().filter(|epoch| *epoch > self.policy.epoch)
     }
 
     pub(crate) fn phase(&self, id: &str) -> Option<StepPhase> {
@@ -305,10 +413,16 @@ impl Pass<'_> {
     fn finish(self) -> Decision {
         let mut resume = Vec::new();
         let mut give_up = Vec::new();
+        // A deletion starts nothing forward, not even what was intended before it.
+        let unwanted =
+            |entry: &StepStatus| self.policy.mode == Mode::Delete && entry.open_direction() == Some(Direction::Forward);
         for entry in self.entries.iter().filter(|entry| entry.is_open() && !self.start.contains(&entry.id)) {
             let stale = entry.epoch < self.policy.epoch;
+            if entry.epoch > self.policy.epoch {
+                continue;
+            }
             match self.observed.get(&entry.id) {
-                Some(RunView::Missing { ours: true }) if !stale => resume.push(entry.id.clone()),
+                Some(RunView::Missing { ours: true }) if !stale && !unwanted(entry) => resume.push(entry.id.clone()),
                 Some(RunView::Alive | RunView::Ended(_)) if !stale => {}
                 Some(RunView::Alive | RunView::Ended(_) | RunView::Missing { .. } | RunView::Silent) | None => {
                     give_up.push(entry.id.clone());
@@ -322,14 +436,21 @@ impl Pass<'_> {
             resume,
             give_up,
             wake_at: self.wake_at,
+            run_floor: self.run_floor,
             verdict,
             notes: self.notes,
         }
     }
 
     fn verdict(&self) -> Verdict {
+        if let Some(epoch) = self.successor() {
+            let ours = self.policy.epoch;
+            return Verdict::Waiting(format!(
+                "an operator of epoch {epoch} has acted here; this one, of {ours}, may not"
+            ));
+        }
         match self.policy.mode {
-            Mode::Delete => undo::verdict(&self.entries),
+            Mode::Delete => undo::verdict(&self.entries, &self.waiting),
             Mode::Forward => self.forward_verdict(),
         }
     }
@@ -338,9 +459,16 @@ impl Pass<'_> {
         let in_phase = |phase: StepPhase| self.entries.iter().find(move |entry| entry.phase == phase);
         let open: Vec<&str> =
             self.entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.id.as_str()).collect();
-        let failure = in_phase(StepPhase::Failed).or_else(|| in_phase(StepPhase::UndoFailed));
+        let removed = |entry: &StepStatus| self.graph.get(&entry.id).is_none();
+        let undo = match self.policy.removed {
+            RemovedSteps::Undo => undo::due(&self.entries).into_iter().filter(|entry| removed(entry)).collect(),
+            RemovedSteps::Forget => Vec::new(),
+        };
+        let failed = self.entries.iter().filter(|entry| !undo.iter().any(|other| other.id == entry.id));
+        let failure = failed.clone().find(|entry| entry.phase == StepPhase::Failed);
+        let failure = failure.or_else(|| failed.clone().find(|entry| entry.phase == StepPhase::UndoFailed));
         let retrying = self.entries.iter().find(|entry| !entry.is_open() && entry.retry_at.is_some());
-        let pending = in_phase(StepPhase::Pending).is_some() || in_phase(StepPhase::Undoing).is_some();
+        let pending = in_phase(StepPhase::Pending).is_some() || !undo.is_empty();
         if !open.is_empty() {
             let also = failure.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
             return Verdict::Running(format!("running {}{also}", open.join(", ")));
@@ -363,6 +491,13 @@ impl Pass<'_> {
         if let Some(entry) = in_phase(StepPhase::Omitted) {
             return Verdict::Failed(format!("step '{}' was omitted: {}", entry.id, entry.message));
         }
+        let gone = self.graph.steps().iter().find_map(|step| match &step.gate {
+            Gate::Gone(what) => Some((step.id.as_str(), what)),
+            Gate::Open | Gate::Waiting(_) => None,
+        });
+        if let Some((id, what)) = gone {
+            return Verdict::Failed(format!("step '{id}' is done, but {what}"));
+        }
         Verdict::Ready
     }
 }
@@ -371,10 +506,21 @@ impl Pass<'_> {
 pub(crate) fn failure_text(entry: &StepStatus) -> String {
     let class = entry.class.map_or_else(String::new, |class| format!(" ({class:?})"));
     let words = if entry.message.is_empty() { &entry.reason } else { &entry.message };
-    format!("step '{}' failed{class}: {words}", entry.id)
+    let what = match entry.phase {
+        StepPhase::Undoing | StepPhase::UndoFailed => "undo of step",
+        StepPhase::Pending
+        | StepPhase::Running
+        | StepPhase::Succeeded
+        | StepPhase::Failed
+        | StepPhase::Cancelled
+        | StepPhase::Skipped
+        | StepPhase::Omitted
+        | StepPhase::Undone => "step",
+    };
+    format!("{what} '{}' failed{class}: {words}", entry.id)
 }
 
-fn planned(step: &Step) -> StepStatus {
+fn planned(step: &Step, run_floor: i64) -> StepStatus {
     StepStatus {
         id: step.id.to_string(),
         action: step.action,
@@ -382,7 +528,7 @@ fn planned(step: &Step) -> StepStatus {
         depends_on: Vec::new(),
         undo: step.undo,
         phase: StepPhase::Pending,
-        run: 0,
+        run: run_floor,
         attempt: 0,
         losses: 0,
         input_hash: step.input_hash.as_ref().map_or_else(String::new, |hash| hash.as_str().to_owned()),
@@ -402,7 +548,7 @@ fn planned(step: &Step) -> StepStatus {
 /// Brings the planned half of an entry up to date.
 fn describe(entry: &mut StepStatus, step: &Step) {
     entry.action = step.action;
-    entry.why = step.why.chars().take(128).collect();
+    entry.why = prefix(&step.why, MAX_WHY);
     entry.undo = step.undo;
     entry.depends_on = step
         .depends_on
@@ -450,16 +596,8 @@ pub(crate) fn undo_retry() -> RetryPolicy {
 
 /// Decides nothing new: open runs are resumed or given up as ever, nothing is started. For objects whose graph cannot
 /// be drawn just now.
-pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64) -> Decision {
-    let policy = Policy {
-        mode: Mode::Forward,
-        suspended: None,
-        parallelism: 0,
-        available: 0,
-        epoch,
-        retry_requested: false,
-        removed: RemovedSteps::Undo,
-    };
+pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64, run_floor: i64) -> Decision {
+    let policy = Policy { parallelism: 0, epoch, ..Policy::default() };
     let graph = Graph::default();
     let pass = Pass {
         graph: &graph,
@@ -470,7 +608,9 @@ pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64) -> Decision {
         start: Vec::new(),
         notes: Vec::new(),
         wake_at: None,
+        run_floor,
         waiting: BTreeMap::new(),
+        overtaken: BTreeMap::new(),
     };
     pass.finish()
 }

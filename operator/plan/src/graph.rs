@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use petgraph::algo::{astar, toposort};
 use petgraph::graphmap::DiGraphMap;
-use provisioning_api::names::MAX_STEPS;
+use provisioning_api::names::{MAX_DEPENDENCIES, MAX_STEP_ID, MAX_STEPS};
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{DependencyType, StepAction, UndoAction};
 
@@ -87,7 +87,7 @@ pub enum GraphError {
     /// Too many steps or edges.
     #[error("{count} {what} are more than the {limit} that one object can hold: split it into several objects")]
     TooLarge {
-        /// `steps` or `dependencies`.
+        /// `steps`, `dependencies`, and where one step is too large, what of it.
         what: &'static str,
         /// How many.
         count: usize,
@@ -111,6 +111,10 @@ impl Graph {
     pub fn new(steps: Vec<Step>) -> Result<Self, GraphError> {
         check_size("steps", steps.len(), MAX_STEPS)?;
         check_size("dependencies", steps.iter().map(|step| step.depends_on.len()).sum(), MAX_EDGES)?;
+        for step in &steps {
+            check_size("dependencies of one step", step.depends_on.len(), MAX_DEPENDENCIES)?;
+            check_size("bytes in the name of one step", step.id.as_str().len(), MAX_STEP_ID)?;
+        }
         let by_id = index(&steps)?;
         let mut edges = DiGraphMap::<usize, ()>::new();
         for position in 0..steps.len() {
@@ -124,7 +128,7 @@ impl Graph {
                 edges.add_edge(before, position, ());
             }
         }
-        let order = toposort(&edges, None).map_err(|cycle| whole_cycle(&edges, cycle.node_id(), &steps))?;
+        let order = toposort(&edges, None).map_err(|_| whole_cycle(&edges, &steps))?;
         let ordered = stable_order(&steps, &by_id, &order);
         let by_id = index(&ordered)?;
         Ok(Graph { steps: ordered, by_id })
@@ -176,15 +180,15 @@ fn stable_order(steps: &[Step], by_id: &BTreeMap<StepId, usize>, order: &[usize]
     positions.into_iter().map(|position| steps[position].clone()).collect()
 }
 
-/// The shortest circle through a node that is known to be on one, in the direction in which work would flow.
-fn whole_cycle(edges: &DiGraphMap<usize, ()>, node: usize, steps: &[Step]) -> GraphError {
-    let shortest = edges
-        .neighbors(node)
-        .filter_map(|next| astar(edges, next, |at| at == node, |_| 1_u32, |_| 0))
-        .min_by_key(|(cost, path)| (*cost, path.clone()));
-    let mut path = vec![steps[node].id.to_string()];
-    path.extend(shortest.into_iter().flat_map(|(_, rest)| rest).map(|position| steps[position].id.to_string()));
-    GraphError::Cycle { path }
+/// The shortest circle through the first step that is on one, in the direction in which work would flow.
+fn whole_cycle(edges: &DiGraphMap<usize, ()>, steps: &[Step]) -> GraphError {
+    let shortest = |node: usize| {
+        let circles = edges.neighbors(node).filter_map(|next| astar(edges, next, |at| at == node, |_| 1_u32, |_| 0));
+        circles.min_by_key(|(cost, path)| (*cost, path.clone())).map(|(_, rest)| (node, rest))
+    };
+    let circle = (0..steps.len()).find_map(shortest);
+    let path = circle.into_iter().flat_map(|(node, rest)| std::iter::once(node).chain(rest));
+    GraphError::Cycle { path: path.map(|position| steps[position].id.to_string()).collect() }
 }
 
 #[cfg(test)]

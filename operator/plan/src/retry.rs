@@ -43,7 +43,7 @@ pub fn after_failure(step: &StepStatus, class: FailureClass, policy: &RetryPolic
         None => AfterFailure::GiveUp,
         Some(wait) => {
             let asked = step.retry_at.as_ref().map_or(ended, |time| time.0);
-            AfterFailure::RetryAt(ended.saturating_add(wait).unwrap_or(Timestamp::MAX).max(asked))
+            AfterFailure::RetryAt(whole_second(ended.saturating_add(wait).unwrap_or(Timestamp::MAX).max(asked)))
         }
     }
 }
@@ -53,17 +53,11 @@ fn backoff(step: &StepStatus, base: i64, factor: i64, cap: i64, count: i32) -> S
     let exponent = u32::try_from(count.saturating_sub(1)).unwrap_or(0);
     let seconds = base.saturating_mul(factor.saturating_pow(exponent)).min(cap);
     let whole = SignedDuration::from_secs(seconds);
-    whole.saturating_add(whole.mul_f64_floor(0.25 * fraction(&step.id, step.run)))
+    whole.saturating_add(SignedDuration::from_secs_f64(whole.as_secs_f64() * 0.25 * fraction(&step.id, step.run)))
 }
 
-/// Whole milliseconds only: times in status have no finer grain and simulated time moves in such steps.
-trait FloorMillis {
-    fn mul_f64_floor(self, factor: f64) -> SignedDuration;
-}
-
-impl FloorMillis for SignedDuration {
-    #[allow(clippy::cast_possible_truncation)] // bounded by the caps above
-    fn mul_f64_floor(self, factor: f64) -> SignedDuration {
-        SignedDuration::from_millis((self.as_secs_f64() * factor * 1000.0) as i64)
-    }
+/// The next whole second: times in status have no finer grain, and what is stored must be what was decided.
+fn whole_second(at: Timestamp) -> Timestamp {
+    let seconds = at.as_second() + i64::from(at.subsec_nanosecond() > 0);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }

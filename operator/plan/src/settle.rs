@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use provisioning_api::names::{MAX_OUTPUTS, MAX_STEP_MESSAGE};
+use provisioning_api::names::{
+    MAX_EXTERNAL_ID, MAX_OUTPUT, MAX_OUTPUT_COUNT, MAX_OUTPUTS, MAX_REASON, MAX_STEP_MESSAGE,
+};
 use provisioning_api::steps::{Direction, FailureClass, StepEffect, StepPhase, StepStatus};
 
 use crate::observed::{Observed, Outcome, RunView};
@@ -14,7 +16,12 @@ pub fn settle(steps: &[StepStatus], observed: &Observed, now: Timestamp) -> Vec<
         let Some(direction) = settled[position].open_direction() else { continue };
         let Some(RunView::Ended(outcome)) = observed.get(&settled[position].id) else { continue };
         let others: usize = settled.iter().filter(|step| step.id != settled[position].id).map(size_of_outputs).sum();
-        end(&mut settled[position], direction, &within_bounds(outcome, others), now);
+        let bounded = match (direction, outcome.class) {
+            (Direction::Forward, None) => within_bounds(outcome, others),
+            // Nothing but their words is kept.
+            (Direction::Forward, Some(_)) | (Direction::Undo, _) => outcome.clone(),
+        };
+        end(&mut settled[position], direction, &bounded, now);
     }
     settled
 }
@@ -23,9 +30,10 @@ pub fn settle(steps: &[StepStatus], observed: &Observed, now: Timestamp) -> Vec<
 fn end(step: &mut StepStatus, direction: Direction, outcome: &Outcome, now: Timestamp) {
     step.finished_at = Some(Time(now));
     step.class = outcome.class;
-    step.reason.clone_from(&outcome.reason);
+    step.reason = prefix(&outcome.reason, MAX_REASON);
     step.message = cut(&outcome.message);
-    step.retry_at = outcome.retry_after_seconds.and_then(|seconds| {
+    let retry_after = outcome.class.and(outcome.retry_after_seconds);
+    step.retry_at = retry_after.and_then(|seconds| {
         let wait = jiff::SignedDuration::from_secs(seconds.clamp(0, 24 * 3600));
         now.saturating_add(wait).ok().map(Time)
     });
@@ -57,16 +65,28 @@ fn end(step: &mut StepStatus, direction: Direction, outcome: &Outcome, now: Time
     }
 }
 
-/// Outputs that do not fit into the object turn a success into a failure that says so.
+/// A result that does not fit into the object turns a success into a failure that says so: the API server would refuse
+/// the whole status.
 fn within_bounds(outcome: &Outcome, others: usize) -> Outcome {
     let own: usize = outcome.outputs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if own + others <= MAX_OUTPUTS {
+    let count = outcome.outputs.len();
+    let long = outcome.outputs.iter().find(|(_, value)| value.len() > MAX_OUTPUT);
+    let id = outcome.external_id.as_ref().map_or(0, String::len);
+    let (reason, text) = if own + others > MAX_OUTPUTS {
+        let text =
+            format!("outputs of {own} bytes do not fit: an object holds {MAX_OUTPUTS} bytes, {others} are taken");
+        ("OutputsTooLarge", text)
+    } else if count > MAX_OUTPUT_COUNT {
+        ("TooManyOutputs", format!("{count} outputs are more than the {MAX_OUTPUT_COUNT} that a step may have"))
+    } else if let Some((name, value)) = long {
+        let length = value.len();
+        ("OutputTooLarge", format!("output '{name}' of {length} bytes is longer than {MAX_OUTPUT} bytes"))
+    } else if id > MAX_EXTERNAL_ID {
+        ("ExternalIdTooLong", format!("an external id of {id} bytes is longer than {MAX_EXTERNAL_ID} bytes"))
+    } else {
         return outcome.clone();
-    }
-    let text = format!("outputs of {own} bytes do not fit: an object holds {MAX_OUTPUTS} bytes, {others} are taken");
-    let mut refused = Outcome::failed(FailureClass::Invalid, "OutputsTooLarge", text);
-    refused.external_id.clone_from(&outcome.external_id);
-    refused
+    };
+    Outcome::failed(FailureClass::Invalid, reason, text)
 }
 
 fn size_of_outputs(step: &StepStatus) -> usize {
@@ -74,7 +94,7 @@ fn size_of_outputs(step: &StepStatus) -> usize {
 }
 
 /// At most 256 bytes, the beginning dropped: the last words are the cause.
-fn cut(message: &str) -> String {
+pub(crate) fn cut(message: &str) -> String {
     if message.len() <= MAX_STEP_MESSAGE {
         return message.to_owned();
     }
@@ -83,4 +103,13 @@ fn cut(message: &str) -> String {
         start += 1;
     }
     format!("…{}", &message[start..])
+}
+
+/// At most so many bytes from the beginning.
+pub(crate) fn prefix(text: &str, bytes: usize) -> String {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }

@@ -1,6 +1,6 @@
 // Deletion and removed steps: what may have had an effect is undone, in reverse (protocols §5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::steps::{Direction, StepEffect, StepPhase, StepStatus, UndoAction};
@@ -8,6 +8,7 @@ use provisioning_api::steps::{Direction, StepEffect, StepPhase, StepStatus, Undo
 use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, undo_retry};
 use crate::graph::Gate;
 use crate::retry::{AfterFailure, after_failure};
+use crate::settle::cut;
 
 /// The object is being deleted: nothing forward, everything that may have had an effect backward.
 pub(crate) fn everything(pass: &mut Pass<'_>) {
@@ -18,6 +19,7 @@ pub(crate) fn everything(pass: &mut Pass<'_>) {
         }
     }
     let all: BTreeSet<String> = pass.entries.iter().map(|entry| entry.id.clone()).collect();
+    ask_again(pass, &all);
     undo(pass, &all);
 }
 
@@ -25,14 +27,16 @@ pub(crate) fn everything(pass: &mut Pass<'_>) {
 pub(crate) fn removed(pass: &mut Pass<'_>) {
     let ids = pass.entries.iter().filter(|entry| pass.graph.get(&entry.id).is_none());
     let removed: BTreeSet<String> = ids.map(|entry| entry.id.clone()).collect();
+    ask_again(pass, &removed);
     if pass.policy.removed == RemovedSteps::Undo && pass.policy.suspended.is_none() {
         undo(pass, &removed);
     }
     let forget = pass.policy.removed == RemovedSteps::Forget;
-    let notes = &mut pass.notes;
+    let (notes, run_floor) = (&mut pass.notes, &mut pass.run_floor);
     pass.entries.retain(|entry| {
         let done = removed.contains(&entry.id) && !entry.is_open() && (forget || !is_owed(entry));
         if done {
+            *run_floor = entry.run.max(*run_floor);
             notes.push(format!("forget {}: no longer in the plan", entry.id));
         }
         !done
@@ -48,18 +52,54 @@ fn is_owed(entry: &StepStatus) -> bool {
     undoable && (entry.effect == StepEffect::Possible || entry.phase == StepPhase::Undoing)
 }
 
+/// The reconcile annotation gives failed undos their attempts back; they are due at once, whether there is a place now
+/// or later.
+fn ask_again(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
+    if !pass.policy.retry_requested {
+        return;
+    }
+    let failed = |entry: &&mut StepStatus| match entry.phase {
+        StepPhase::Undoing => !entry.is_open(),
+        StepPhase::UndoFailed => true,
+        StepPhase::Pending
+        | StepPhase::Running
+        | StepPhase::Succeeded
+        | StepPhase::Failed
+        | StepPhase::Cancelled
+        | StepPhase::Skipped
+        | StepPhase::Omitted
+        | StepPhase::Undone => false,
+    };
+    for entry in pass.entries.iter_mut().filter(|entry| ids.contains(&entry.id)).filter(failed) {
+        pass.notes.push(format!("undo {} again: asked for by annotation", entry.id));
+        entry.phase = StepPhase::Undoing;
+        entry.attempt = 0;
+        entry.losses = 0;
+        entry.retry_at = None;
+        entry.class = None;
+    }
+}
+
 /// Starts every undo among `ids` whose dependents are done with.
 fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
+    let mut held = held_back(&pass.entries);
     for position in (0..pass.entries.len()).rev() {
         let entry = &pass.entries[position];
-        if !ids.contains(&entry.id) || entry.is_open() || !is_owed(entry) || holds_back(pass, &entry.id) {
+        if !ids.contains(&entry.id) || entry.is_open() || !is_owed(entry) || held[position] {
             continue;
         }
-        if let Some(Gate::Gone(what)) = pass.graph.get(&entry.id).map(|step| &step.gate) {
-            let (id, what) = (entry.id.clone(), what.clone());
-            pass.notes.push(format!("{id} is undone: {what}"));
-            nothing_left(&mut pass.entries[position], what);
-            continue;
+        match pass.gate(&entry.id) {
+            Gate::Open => {}
+            Gate::Waiting(what) => {
+                pass.waiting.insert(pass.entries[position].id.clone(), what);
+                continue;
+            }
+            Gate::Gone(what) => {
+                pass.notes.push(format!("{} is undone: {what}", pass.entries[position].id));
+                nothing_left(&mut pass.entries[position], &what);
+                held = held_back(&pass.entries);
+                continue;
+            }
         }
         if !may_start(pass, position) {
             continue;
@@ -76,12 +116,50 @@ fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
     }
 }
 
-/// Whether something that depends on this step is still open or waits for its own undo.
-fn holds_back(pass: &Pass<'_>, id: &str) -> bool {
-    pass.entries.iter().any(|other| {
-        let depends = other.depends_on.iter().any(|dependency| dependency.step == id);
-        depends && other.id != id && (other.is_open() || is_owed(other))
-    })
+/// Which entries must wait, by position: something built on them, directly or not, is open or waits for its own undo.
+fn held_back(entries: &[StepStatus]) -> Vec<bool> {
+    let positions = positions(entries);
+    let mut held = vec![false; entries.len()];
+    let mut open: Vec<usize> = (0..entries.len()).filter(|position| entries[*position].is_open()).collect();
+    while let Some(position) = open.pop() {
+        for dependency in &entries[position].depends_on {
+            if let Some(&other) = positions.get(dependency.step.as_str())
+                && !std::mem::replace(&mut held[other], true)
+            {
+                open.push(other);
+            }
+        }
+    }
+    held.iter().zip(beneath(entries, is_owed)).map(|(held, beneath)| *held || beneath).collect()
+}
+
+/// Which entries something closed is built on, directly or not, by position. Dependencies come earlier in the list; an
+/// edge that goes down is left over from an earlier graph and not followed, so that nothing waits in a circle.
+fn beneath(entries: &[StepStatus], is_built: impl Fn(&StepStatus) -> bool) -> Vec<bool> {
+    let positions = positions(entries);
+    let mut marked = vec![false; entries.len()];
+    for position in (0..entries.len()).rev() {
+        if !marked[position] && !is_built(&entries[position]) {
+            continue;
+        }
+        for dependency in &entries[position].depends_on {
+            if let Some(&other) = positions.get(dependency.step.as_str()).filter(|other| **other < position) {
+                marked[other] = true;
+            }
+        }
+    }
+    marked
+}
+
+fn positions(entries: &[StepStatus]) -> BTreeMap<&str, usize> {
+    entries.iter().enumerate().map(|(position, entry)| (entry.id.as_str(), position)).collect()
+}
+
+/// Entries whose undo comes by itself: owed, not open, not given up, not under one that is.
+pub(crate) fn due(entries: &[StepStatus]) -> Vec<&StepStatus> {
+    let stuck = beneath(entries, |entry| entry.phase == StepPhase::UndoFailed && is_owed(entry));
+    let moves = |entry: &StepStatus| is_owed(entry) && !entry.is_open() && entry.phase != StepPhase::UndoFailed;
+    entries.iter().zip(stuck).filter(|(entry, stuck)| moves(entry) && !stuck).map(|(entry, _)| entry).collect()
 }
 
 /// Whether a failed undo may be repeated now; one that may not any more becomes `UndoFailed`.
@@ -90,12 +168,6 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
     match entry.phase {
         StepPhase::Undoing => {
             let Some(class) = entry.class else { return pass.has_slot() };
-            if pass.policy.retry_requested {
-                entry.attempt = 0;
-                entry.losses = 0;
-                entry.retry_at = None;
-                return pass.has_slot();
-            }
             match after_failure(entry, class, &undo_retry()) {
                 AfterFailure::GiveUp => {
                     entry.phase = StepPhase::UndoFailed;
@@ -108,13 +180,7 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
                 }
             }
         }
-        StepPhase::UndoFailed => {
-            let again = pass.policy.retry_requested;
-            if again {
-                entry.retry_at = None;
-            }
-            again && pass.has_slot()
-        }
+        StepPhase::UndoFailed => false,
         StepPhase::Pending
         | StepPhase::Running
         | StepPhase::Succeeded
@@ -126,29 +192,39 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
     }
 }
 
-fn nothing_left(entry: &mut StepStatus, what: String) {
+fn nothing_left(entry: &mut StepStatus, what: &str) {
     entry.phase = StepPhase::Undone;
     entry.effect = StepEffect::None;
     entry.retry_at = None;
     "Gone".clone_into(&mut entry.reason);
-    entry.message = what;
+    entry.message = cut(what);
 }
 
 /// How a deletion stands.
-pub(crate) fn verdict(entries: &[StepStatus]) -> Verdict {
+pub(crate) fn verdict(entries: &[StepStatus], waiting: &BTreeMap<String, String>) -> Verdict {
+    let stuck = entries.iter().find(|entry| entry.phase == StepPhase::UndoFailed && is_owed(entry));
+    let also = stuck.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
     let open: Vec<&str> = entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.id.as_str()).collect();
     if !open.is_empty() {
-        return Verdict::Deleting(format!("waits for {}", open.join(", ")));
+        return Verdict::Deleting(format!("waits for {}{also}", open.join(", ")));
     }
-    let owed: Vec<&StepStatus> = entries.iter().filter(|entry| is_owed(entry)).collect();
-    let moving = owed.iter().find(|entry| entry.phase != StepPhase::UndoFailed);
-    let stuck = owed.iter().find(|entry| entry.phase == StepPhase::UndoFailed);
-    match (stuck, moving) {
-        (Some(entry), _) => Verdict::DeletionBlocked(failure_text(entry)),
-        (None, Some(entry)) if entry.class.is_some() && entry.phase == StepPhase::Undoing => {
-            Verdict::Deleting(format!("tries again: {}", failure_text(entry)))
+    let due = due(entries);
+    if let Some(entry) = due.iter().find(|entry| entry.phase == StepPhase::Undoing && entry.class.is_some()) {
+        return Verdict::Deleting(format!("tries again: {}{also}", failure_text(entry)));
+    }
+    if let Some(what) = waiting.values().next() {
+        return Verdict::Deleting(format!("waits: {what}{also}"));
+    }
+    // The last one goes first.
+    if let Some(entry) = due.last() {
+        return Verdict::Deleting(format!("undo of '{}' is next{also}", entry.id));
+    }
+    match stuck {
+        None => Verdict::Deleted,
+        Some(entry) => {
+            let left: Vec<&str> =
+                entries.iter().filter(|entry| is_owed(entry)).map(|entry| entry.id.as_str()).collect();
+            Verdict::DeletionBlocked(format!("{}; what remains: {}", failure_text(entry), left.join(", ")))
         }
-        (None, Some(entry)) => Verdict::Deleting(format!("undo of '{}' is next", entry.id)),
-        (None, None) => Verdict::Deleted,
     }
 }

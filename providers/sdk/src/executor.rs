@@ -73,7 +73,7 @@ where
         };
         match Claim::acquire(client.clone(), &envelope, &identity).await {
             Ok(claim) => execute(Context { client, claim }, envelope).await,
-            Err(error) => claim_failure(&error),
+            Err(error) => StepResult { harmless: true, ..claim_failure(&error) },
         }
     };
     match tokio::time::timeout(deadline, work).await {

@@ -24,6 +24,9 @@ pub struct StepResult {
     /// Results by name; never a secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, String>,
+    /// The run is known not to have acted: it was refused before it held its claim.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub harmless: bool,
     /// Throttled: the provider's own wish, seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<i64>,
@@ -38,6 +41,7 @@ impl StepResult {
             message: String::new(),
             external_id: None,
             outputs,
+            harmless: false,
             retry_after_seconds: None,
         }
     }
@@ -50,6 +54,7 @@ impl StepResult {
             message: tail(message.trim(), MAX_STEP_MESSAGE),
             external_id: None,
             outputs: BTreeMap::new(),
+            harmless: false,
             retry_after_seconds: None,
         }
     }

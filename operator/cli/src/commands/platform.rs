@@ -197,8 +197,8 @@ fn purge(instance: &Instance) -> Result<ExitCode> {
 fn status(instance: &Instance, format: Format) -> Result<ExitCode> {
     let status = provisioning_platform::status(instance)?;
     match format {
-        Format::Json => output::print(&serde_json::to_string_pretty(&status)?)?,
-        Format::Table => output::print(&table(&status))?,
+        Format::Json => output::line(&serde_json::to_string_pretty(&status)?)?,
+        Format::Table => output::line(&table(&status))?,
     }
     Ok(if status.phase == Phase::Running { ExitCode::SUCCESS } else { exit::negative() })
 }
@@ -259,11 +259,11 @@ async fn health(instance: &Instance) -> Result<ExitCode> {
     }
     match problems.as_slice() {
         [] => {
-            output::print("healthy")?;
+            output::line("healthy")?;
             Ok(ExitCode::SUCCESS)
         }
         problems => {
-            output::print(&problems.join("\n"))?;
+            output::line(&problems.join("\n"))?;
             Ok(exit::negative())
         }
     }
@@ -271,7 +271,7 @@ async fn health(instance: &Instance) -> Result<ExitCode> {
 
 fn logs(instance: &Instance, service: Option<&str>, follow: bool, tail: usize) -> Result<ExitCode> {
     match service {
-        None => output::print(&provisioning_platform::log_names(instance).join("\n"))?,
+        None => output::line(&provisioning_platform::log_names(instance).join("\n"))?,
         Some(service) => {
             let file = provisioning_platform::log_file(instance, service)?;
             provisioning_platform::show_log(&file, tail, follow, &mut std::io::stdout().lock())?;
@@ -284,7 +284,7 @@ fn kubeconfig(instance: &Instance, print: bool) -> Result<ExitCode> {
     let file = instance.kubeconfig();
     let never = || format!("failed to read {}; start the instance first: provisioning platform start", file.display());
     let text = std::fs::read_to_string(&file).with_context(never)?;
-    output::print(if print { text.trim_end().to_owned() } else { file.display().to_string() }.as_str())?;
+    output::line(if print { text.trim_end().to_owned() } else { file.display().to_string() }.as_str())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -308,7 +308,7 @@ fn build_image(arguments: BuildImage) -> Result<ExitCode> {
     let BuildImage { name, files, rootfs, entrypoint, environment, user, output: archive } = arguments;
     let layer = rootfs.map_or(Layer::Files(files), Layer::RootFileSystem);
     image::write(&Image { name, layer, entrypoint, environment, user }, &archive)?;
-    output::print(&archive.display().to_string())?;
+    output::line(&archive.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{FailureClass, StepPhase};
 use provisioning_api::{BatchWorkflow, Server, Taskserv};
 
-use crate::engine::kind::{Child, by_name};
+use crate::engine::kind::{Child, by_name, in_namespace};
 use crate::watches::Stores;
 
 /// How a child stands.
@@ -90,6 +90,36 @@ fn standing<K: Resource<DynamicType = ()> + RunsSteps>(child: &K) -> Standing {
         return Standing::Ready;
     }
     Standing::Moving(child.ready_message().to_owned())
+}
+
+/// Children that carry this workflow's uid although it no longer stands for them: their step was forgotten, or it goes
+/// itself and leaves them.
+pub(crate) fn left_behind(stores: &Stores, workflow: &BatchWorkflow, all: bool) -> Vec<(&'static str, String)> {
+    let namespace = workflow.namespace().unwrap_or_default();
+    let steps = workflow.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let stands_for = |kind: &str, name: &str| steps.iter().any(|step| step.why == format!("{kind} {name}"));
+    let mut found = Vec::new();
+    for guarded in in_namespace(&stores.servers, &namespace) {
+        found.extend(
+            guarded.0.as_ref().ok().filter(|child| is_ours(workflow, *child)).map(|child| ("Server", child.name_any())),
+        );
+    }
+    for guarded in in_namespace(&stores.taskservs, &namespace) {
+        found.extend(
+            guarded
+                .0
+                .as_ref()
+                .ok()
+                .filter(|child| is_ours(workflow, *child))
+                .map(|child| ("Taskserv", child.name_any())),
+        );
+    }
+    found.retain(|(kind, name)| all || !stands_for(kind, name));
+    found
+}
+
+fn is_ours(workflow: &BatchWorkflow, child: &impl ResourceExt) -> bool {
+    child.labels().get(LABEL_OWNER_UID) == workflow.uid().as_ref() && child.meta().deletion_timestamp.is_none()
 }
 
 /// The child that a step's `why` names (`Kind name`), for steps that are no longer in the spec.

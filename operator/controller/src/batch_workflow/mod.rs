@@ -2,6 +2,7 @@
 
 mod children;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,10 +22,14 @@ use provisioning_plan::observed::{Outcome, RunView};
 
 use children::{ChildView, Standing as ChildStanding};
 
+use crate::children::release;
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView};
 use crate::error::Error;
 use crate::watches::Stores;
+
+/// Reason of a step whose child failed.
+const CHILD_FAILED: &str = "ChildFailed";
 
 /// What a BatchWorkflow looks at: how its children stand, by step.
 #[derive(Debug)]
@@ -120,12 +125,28 @@ impl Kind for BatchWorkflow {
         })
     }
 
+    /// A child that failed became Ready after all.
+    fn mended(&self, facts: &Facts) -> BTreeSet<String> {
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        let failed = |name: &str| steps.iter().any(|step| step.id == name && step.reason == CHILD_FAILED);
+        let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
+        let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
+        back.map(|(name, ..)| name.clone()).collect()
+    }
+
     fn parallelism(&self) -> usize {
         usize::try_from(self.spec.parallelism).unwrap_or(1)
     }
 
     fn has_executors() -> bool {
         false
+    }
+
+    async fn release(&self, ctx: &Context, all: bool) -> Result<(), Error> {
+        for (kind, name) in children::left_behind(&ctx.stores, self, all) {
+            release(ctx, self, kind, &name).await?;
+        }
+        Ok(())
     }
 
     fn removed(&self) -> RemovedSteps {
@@ -149,7 +170,7 @@ trait Children {
 }
 
 impl Children for BatchWorkflow {
-    /// The child of a step, also of one that is no longer in the spec: its name is the step's external id.
+    /// The child of a step, also of one that is no longer in the spec: its `why` names it.
     fn child_of(&self, step: &StepStatus) -> Option<Child> {
         if let Some(planned) = self.spec.steps.iter().find(|planned| planned.name == step.id) {
             return Some(child(planned));
@@ -180,7 +201,7 @@ impl Children for BatchWorkflow {
             ChildStanding::Stalled(text) => {
                 let class = view.class.unwrap_or(FailureClass::Invalid);
                 let text = format!("{} '{}': {text}", child.kind, child.name);
-                (RunView::Ended(Outcome::failed(class, "ChildFailed", text)), None)
+                (RunView::Ended(Outcome::failed(class, CHILD_FAILED, text)), None)
             }
             ChildStanding::Moving(text) if deadline.is_some_and(|deadline| deadline <= now) => {
                 let text = format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name);
@@ -211,11 +232,9 @@ fn cancelled() -> Outcome {
 
 fn undo_view(seen: Option<&ChildView>) -> RunView {
     match seen {
-        None => RunView::Ended(Outcome::succeeded()),
-        // Somebody else has the name now; what we made is gone.
-        Some(view) if !view.ours => RunView::Ended(Outcome::succeeded()),
-        Some(view) if view.deleting => RunView::Alive,
-        Some(_) => RunView::Missing { ours: true },
+        Some(view) if view.ours && view.deleting => RunView::Alive,
+        // To be deleted, or perhaps gone already: only the API server knows, and is asked.
+        Some(_) | None => RunView::Missing { ours: true },
     }
 }
 

@@ -51,6 +51,7 @@ pub async fn act<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) -> 
     logs::keep(ctx, &stored.object, &ended).await?;
     finalize::close_jobs(ctx, &stored.object).await?;
     stored.object.after_end(ctx, &seen.facts, &ended).await?;
+    stored.object.release(ctx, false).await?;
     acted.in_millis = [acted.in_millis, finalize::clean_jobs(ctx, &stored.object).await?].into_iter().flatten().min();
     acted.gone = finalize::finish(ctx, seen, stored).await?;
     Ok(acted)

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::ANNOTATION_RECONCILE;
 use provisioning_api::steps::{STATUS_SCHEMA, StepStatus};
-use provisioning_plan::conditions::{Standing, conditions};
+use provisioning_plan::conditions::{Standing, State, conditions};
 use provisioning_plan::decision::{Decision, Mode, Policy, Verdict, decide as plan_decide, hold};
 use provisioning_plan::settle::settle;
 use provisioning_plan::summary;
@@ -33,21 +33,21 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
         && let Some(workspace) = &seen.workspace
     {
         // Nobody else can act for such a run: the new leader goes on with it.
-        settled.iter_mut().filter(|step| step.is_open()).for_each(|step| step.epoch = workspace.epoch);
+        settled.iter_mut().filter(|step| step.is_open()).for_each(|step| step.epoch = step.epoch.max(workspace.epoch));
     }
     let deleting = object.meta().deletion_timestamp.is_some();
     let policy = policy(seen, deleting, available);
     let drawn = object.graph(&seen.facts, &settled);
     let (decision, standing) = match (deleting, &seen.workspace, drawn) {
         // Without a workspace nothing can act: no epoch, no accounts, no key.
-        (_, None, _) => without_workspace(deleting, &settled),
+        (_, None, _) => without_workspace(deleting, &settled, policy.run_floor),
         (true, Some(_), drawn) => {
             let graph = drawn.unwrap_or_default();
             let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
             let standing = deletion_standing(object, &decision.verdict);
             (decision, standing)
         }
-        (false, Some(_), Err(standing)) => (hold(&settled, &seen.observed, policy.epoch), standing),
+        (false, Some(_), Err(standing)) => (hold(&settled, &seen.observed, policy.epoch, policy.run_floor), standing),
         (false, Some(_), Ok(graph)) => {
             let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
             let standing = Standing::from(&decision.verdict);
@@ -67,11 +67,14 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
         epoch: seen.workspace.as_ref().map_or(0, |workspace| workspace.epoch),
         retry_requested: seen.retry_requested,
         removed: seen.object.removed(),
+        gates: seen.object.gates(&seen.facts),
+        revive: seen.object.mended(&seen.facts),
+        run_floor: seen.object.run_status().map_or(0, |status| status.run_floor),
     }
 }
 
-fn without_workspace(deleting: bool, settled: &[StepStatus]) -> (Decision, Standing) {
-    let mut decision = hold(settled, &provisioning_plan::observed::Observed::new(), 0);
+fn without_workspace(deleting: bool, settled: &[StepStatus], run_floor: i64) -> (Decision, Standing) {
+    let mut decision = hold(settled, &provisioning_plan::observed::Observed::new(), 0, run_floor);
     decision.give_up.clear();
     let untouched =
         settled.iter().all(|step| step.effect == provisioning_api::steps::StepEffect::None && !step.is_open());
@@ -107,6 +110,7 @@ fn next_object<K: Kind>(seen: &Seen<K>, decision: &Decision, standing: Standing)
     {
         let status = next.run_status_mut();
         status.steps.clone_from(&decision.steps);
+        status.run_floor = decision.run_floor;
         status.schema = STATUS_SCHEMA;
         status.observed_generation = generation;
         status.plan = Some(summary::plan(&decision.steps, generation));
@@ -123,7 +127,13 @@ fn next_object<K: Kind>(seen: &Seen<K>, decision: &Decision, standing: Standing)
         None if deleting => standing,
         None => next.standing(&seen.facts).unwrap_or(standing),
     };
+    let unchanged = seen.object.run_status().is_some_and(|before| before.steps == decision.steps);
     let status = next.run_status_mut();
+    // As long as the same intent keeps failing at the API server, the error stays where people look.
+    let keeps_failing = status.conditions.iter().any(|condition| condition.reason == reasons::API_ERROR);
+    if keeps_failing && unchanged && standing.state == State::Reconciling && status.observed_generation == generation {
+        return (next, standing);
+    }
     status.conditions = conditions(&standing, &status.conditions, generation, seen.now);
     (next, standing)
 }

@@ -9,7 +9,7 @@ use provisioning_api::{ProviderConfig, Server, Taskserv, Workspace};
 
 use super::kind::Kind;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Category, Error};
 
 /// The epoch that this leader raised in a workspace; raises it at the first call.
 ///
@@ -25,10 +25,11 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
         return Ok(*epoch);
     }
     let epoch = raise(ctx, namespace).await?;
+    // Raised is raised: what cannot be taken over below is given up.
+    *held = Some((uid, epoch));
     restamp::<ProviderConfig>(ctx, namespace, epoch).await?;
     restamp::<Server>(ctx, namespace, epoch).await?;
     restamp::<Taskserv>(ctx, namespace, epoch).await?;
-    *held = Some((uid, epoch));
     tracing::info!(namespace, epoch, "raised the epoch of the workspace");
     Ok(epoch)
 }
@@ -56,7 +57,9 @@ async fn restamp<K: Kind>(ctx: &Context, namespace: &str, epoch: i64) -> Result<
         .list(&ListParams::default())
         .await
         .map_err(|source| Error::request("list", format!("{}s in {namespace}", K::KIND), source))?;
-    for mut object in list.items.into_iter().filter_map(|guarded| guarded.0.ok()) {
+    let readable = list.items.into_iter().filter_map(|guarded| guarded.0.ok());
+    let ours = readable.filter(|object| object.run_status().is_none_or(|status| status.schema <= STATUS_SCHEMA));
+    for mut object in ours {
         let open: Vec<usize> = object.run_status().map_or_else(Vec::new, |status| {
             let open = status.steps.iter().enumerate().filter(|(_, step)| step.is_open() && step.epoch < epoch);
             open.map(|(position, _)| position).collect()
@@ -71,6 +74,10 @@ async fn restamp<K: Kind>(ctx: &Context, namespace: &str, epoch: i64) -> Result<
             Ok(_) => {}
             // It moved in between; what is still open under the old epoch is given up.
             Err(Error::Conflict { object }) => tracing::info!(object, "not taken over: it changed"),
+            // One bad object never stops the others.
+            Err(error) if error.category() == Category::Permanent => {
+                tracing::warn!(error = error.chain(), "not taken over");
+            }
             Err(error) => return Err(error),
         }
     }

@@ -9,11 +9,12 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER, LABEL_OWNER_UID, MANAGER};
+use provisioning_api::steps::{StepEffect, StepStatus};
 use provisioning_plan::decision::Verdict;
-use provisioning_plan::observed::RunView;
 
+use super::act::run_name;
 use super::kind::Kind;
-use super::observe::{EXECUTOR, Seen, executor_view};
+use super::observe::{EXECUTOR, Seen, executor_outcome};
 use super::persist::{Stored, describe, patch_finalizers};
 use super::report::event;
 use crate::context::Context;
@@ -52,7 +53,7 @@ pub async fn clean_jobs<K: Kind>(ctx: &Context, object: &K) -> Result<Option<i64
     let now = ctx.now();
     let mut next: Option<i64> = None;
     for job in own_jobs(ctx, object) {
-        let Some(end) = end_of(ctx, &job) else { continue };
+        let Some(end) = end_of(ctx, &job).or_else(|| bereft(object, &job)) else { continue };
         let due = end.at.saturating_add(KEEP_JOB).unwrap_or(Timestamp::MAX);
         if due > now {
             let wait = due.duration_since(now).as_millis().try_into().unwrap_or(i64::MAX);
@@ -76,16 +77,20 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     if object.meta().deletion_timestamp.is_none() {
         return Ok(false);
     }
-    let abandoned = matches!(stored.decision.verdict, Verdict::DeletionBlocked(_))
-        && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
+    // While an executor may still act nothing can be abandoned; without a workspace none can act any more.
+    let still = seen.workspace.is_none() || !stored.decision.steps.iter().any(StepStatus::is_open);
+    let abandoned = still && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
     let done = stored.decision.verdict == Verdict::Deleted && object.held_by(&seen.facts).is_none();
     if !done && !abandoned {
         return Ok(false);
     }
-    if abandoned {
-        let text = format!("deletion was abandoned by annotation; left behind: {}", stored.standing.message);
+    if !done {
+        let left: Vec<String> =
+            stored.decision.steps.iter().filter(|step| step.effect == StepEffect::Possible).map(left_behind).collect();
+        let text = format!("deletion was abandoned by annotation; left behind: {}", left.join(", "));
         event(ctx, object, true, reasons::DELETION_BLOCKED, &text).await;
     }
+    object.release(ctx, true).await?;
     sweep(ctx, object).await?;
     let rest: Vec<String> = object.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
     match patch_finalizers(ctx, object, &rest).await {
@@ -97,7 +102,14 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     }
 }
 
-/// Removes by label what belongs to the object alone: Jobs (their Pods and Leases follow) and kept logs.
+fn left_behind(step: &StepStatus) -> String {
+    match &step.external_id {
+        Some(id) => format!("{} ({id})", step.id),
+        None => step.id.clone(),
+    }
+}
+
+/// Removes by label what belongs to the object alone: Jobs (their Pods follow), claims and kept logs.
 async fn sweep<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
     let namespace = object.namespace().unwrap_or_default();
     let labels = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={}", object.uid().unwrap_or_default()));
@@ -154,11 +166,22 @@ struct End {
     succeeded: bool,
 }
 
+/// A Job that lost its Pod and whose run is over goes too, counted from its creation.
+fn bereft<K: Kind>(object: &K, job: &Job) -> Option<End> {
+    let name = job.name_any();
+    let steps = object.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    if steps.iter().any(|step| step.is_open() && run_name(object, step) == name) {
+        return None;
+    }
+    let at = job.metadata.creation_timestamp.as_ref()?.0;
+    Some(End { at, started: None, succeeded: false })
+}
+
 /// When and how the Pod of a Job ended, as far as the cache knows.
 fn end_of(ctx: &Context, job: &Job) -> Option<End> {
     let reference = kube::runtime::reflector::ObjectRef::<Pod>::new(&job.name_any()).within(&job.namespace()?);
     let pod = ctx.stores.pods.get(&reference)?;
-    let RunView::Ended(outcome) = executor_view(&pod) else { return None };
+    let outcome = executor_outcome(&pod)?;
     let status = pod.status.as_ref()?;
     let container = status.container_statuses.as_ref()?.iter().find(|container| container.name == EXECUTOR)?;
     let terminated = container.state.as_ref()?.terminated.as_ref()?;

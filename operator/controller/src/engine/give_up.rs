@@ -13,7 +13,7 @@ use provisioning_plan::observed::{Outcome, RunView};
 
 use super::act::run_name;
 use super::kind::Kind;
-use super::observe::executor_view;
+use super::observe::{executor_outcome, executor_view, overdue_at};
 use super::runs::{Knowledge, RunKey};
 use crate::context::Context;
 use crate::error::Error;
@@ -44,16 +44,26 @@ pub async fn give_up<K: Kind>(ctx: &Context, object: &K, step: &StepStatus) -> R
     let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
     let job = jobs.get_opt(&name).await.map_err(|source| Error::request("read", format!("Job {name}"), source))?;
     let pod = pods.get_opt(&name).await.map_err(|source| Error::request("read", format!("Pod {name}"), source))?;
-    match pod.as_ref().map(executor_view) {
-        Some(RunView::Alive) => return Ok(GivenUp::NotYet),
-        Some(RunView::Ended(outcome)) => {
-            ctx.runs.set(key, Knowledge::Over(outcome));
-            return Ok(GivenUp::Over);
-        }
-        Some(RunView::Silent | RunView::Missing { .. }) | None => {}
+    let ended = pod.as_ref().and_then(executor_outcome);
+    if let Some(pod) = &pod
+        && ended.is_none()
+        && executor_view(pod) == RunView::Alive
+        && ctx.now() < overdue_at(step, pod)
+    {
+        return Ok(GivenUp::NotYet);
+    }
+    if let Some(outcome) = ended.as_ref().filter(|outcome| outcome.class != Some(FailureClass::Refused)) {
+        ctx.runs.set(key, Knowledge::Over(outcome.clone()));
+        return Ok(GivenUp::Over);
     }
     let harmless = match close(ctx, object, &name).await? {
         Closed::ByUs => true,
+        // The holder itself has ended, refused: it held the claim and was told no.
+        Closed::HeldBy(holder)
+            if ended.is_some() && pod.as_ref().and_then(ResourceExt::uid) == Some(holder.clone()) =>
+        {
+            ended.as_ref().is_some_and(|outcome| outcome.harmless)
+        }
         Closed::HeldBy(holder) => {
             let now = ctx.now();
             let since = ctx.runs.lost_since(&key, now);
@@ -67,7 +77,8 @@ pub async fn give_up<K: Kind>(ctx: &Context, object: &K, step: &StepStatus) -> R
     if job.is_some() {
         discard(&jobs, &name).await?;
     }
-    let mut outcome = Outcome::failed(FailureClass::Infrastructure, "ExecutorLost", lost_text(pod.as_ref(), harmless));
+    let lost = || Outcome::failed(FailureClass::Infrastructure, "ExecutorLost", lost_text(pod.as_ref(), harmless));
+    let mut outcome = ended.unwrap_or_else(lost);
     outcome.harmless = harmless;
     ctx.runs.set(key, Knowledge::Over(outcome));
     Ok(GivenUp::Over)

@@ -209,8 +209,8 @@ fn environment(job_name: &str, request: String) -> Vec<EnvVar> {
         ..EnvVarSource::default()
     };
     vec![
-        // `$(` would be expanded by the kubelet: a user's parameter must arrive as it is.
-        value(ENV_REQUEST, request.replace("$(", "$$(")),
+        // The kubelet expands `$(NAME)` and makes one `$` of two: what a user writes must arrive as it is.
+        value(ENV_REQUEST, request.replace('$', "$$")),
         value(ENV_JOB_NAME, job_name.to_owned()),
         EnvVar { name: ENV_POD_UID.to_owned(), value: None, value_from: Some(own_uid) },
     ]
@@ -292,9 +292,33 @@ mod tests {
         assert_eq!(pod.spec.unwrap().active_deadline_seconds, Some(180));
     }
 
+    /// The kubelet's rule (`third_party/forked/golang/expansion`), with no variable defined but HOME.
+    fn expanded(text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('$') {
+                out.push('$');
+                rest = after;
+            } else if let Some(end) = rest.strip_prefix('(').and_then(|inner| inner.find(')')) {
+                let name = &rest[1..=end];
+                out.push_str(&if name == "HOME" { "/root".to_owned() } else { format!("$({name})") });
+                rest = &rest[end + 2..];
+            } else {
+                out.push('$');
+            }
+        }
+        out.push_str(rest);
+        out
+    }
+
     #[test]
-    fn what_a_user_writes_is_not_expanded_by_the_kubelet() {
-        let environment = environment("j", "{\"a\":\"$(HOME)\"}".into());
-        assert_eq!(environment[0].value.as_deref(), Some("{\"a\":\"$$(HOME)\"}"));
+    fn what_a_user_writes_arrives_as_it_is() {
+        for text in ["$(HOME)", "pa$$word", "$$(HOME)", "$", "$$$", "a$(b", "$(HOME)$$(HOME)"] {
+            let sent = environment("j", text.into())[0].value.clone().unwrap();
+            assert_eq!(expanded(&sent), text);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a kind brings to the engine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::StepStatus;
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
-use provisioning_plan::graph::Graph;
+use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::observed::RunView;
 use provisioning_sdk::request::{ProviderRequest, RunnerRequest};
 use serde::Serialize;
@@ -68,6 +69,8 @@ pub struct WorkspaceView {
     pub epoch: i64,
     /// `spec.suspend`.
     pub suspended: bool,
+    /// It is on its way out: nothing new begins.
+    pub deleting: bool,
     /// `spec.parallelism`.
     pub parallelism: usize,
     /// Public SSH key, once it is made.
@@ -150,9 +153,24 @@ pub trait Kind:
     /// (pure) What happens to steps that are no longer wanted.
     fn removed(&self) -> RemovedSteps;
 
+    /// (pure) What holds back the undo of steps that are no longer in the graph, by step.
+    fn gates(&self, _: &Self::Facts) -> BTreeMap<String, Gate> {
+        BTreeMap::new()
+    }
+
+    /// (pure) Failed steps whose cause is gone by now (L2).
+    fn mended(&self, _: &Self::Facts) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
     /// (pure) What still refers to it, so that its finalizer cannot go yet.
     fn held_by(&self, _: &Self::Facts) -> Option<String> {
         None
+    }
+
+    /// Lets go of objects that it made and no longer stands for. `all`: it is going itself.
+    fn release(&self, _: &Context, _all: bool) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
     }
 
     /// What follows the end of steps in other objects; called after the end is durable.
@@ -166,14 +184,23 @@ pub trait Kind:
     }
 }
 
+/// All objects of a cache that lie in a namespace, readable or not, in the order of their names.
+pub fn all_in_namespace<K>(store: &Store<DeserializeGuard<K>>, namespace: &str) -> Vec<Arc<DeserializeGuard<K>>>
+where
+    K: Kind,
+{
+    let mut found = store.state_filter(|guarded| guarded.meta().namespace.as_deref() == Some(namespace));
+    found.sort_by(|left, right| left.meta().name.cmp(&right.meta().name));
+    found
+}
+
 /// The readable objects of a cache that lie in a namespace, in the order of their names.
 pub fn in_namespace<K>(store: &Store<DeserializeGuard<K>>, namespace: &str) -> Vec<Arc<DeserializeGuard<K>>>
 where
     K: Kind,
 {
-    let mut found =
-        store.state_filter(|guarded| guarded.meta().namespace.as_deref() == Some(namespace) && guarded.0.is_ok());
-    found.sort_by(|left, right| left.meta().name.cmp(&right.meta().name));
+    let mut found = all_in_namespace(store, namespace);
+    found.retain(|guarded| guarded.0.is_ok());
     found
 }
 

@@ -32,13 +32,9 @@ pub async fn keep<K: Kind>(ctx: &Context, object: &K, ended: &[StepStatus]) -> R
     let namespace = object.namespace().unwrap_or_default();
     let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
     for step in ended.iter().filter(|step| step.class.is_some()) {
-        let limit = i64::try_from(MAX_LOG).unwrap_or(i64::MAX);
-        let parameters = LogParams {
-            container: Some(EXECUTOR.to_owned()),
-            tail_lines: Some(500),
-            limit_bytes: Some(limit),
-            ..LogParams::default()
-        };
+        // The last lines; a limit in bytes would keep the first ones.
+        let parameters =
+            LogParams { container: Some(EXECUTOR.to_owned()), tail_lines: Some(300), ..LogParams::default() };
         match pods.logs(&run_name(object, step), &parameters).await {
             Ok(text) if !text.is_empty() => store(ctx, object, step, &tail(&text, MAX_LOG)).await?,
             Ok(_) => {}

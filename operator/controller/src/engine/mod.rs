@@ -36,11 +36,14 @@ use kind::Kind;
 pub async fn reconcile<K: Kind>(guarded: Arc<DeserializeGuard<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.metrics.reconciles.with_label_values(&[K::KIND]).inc();
     let Some(object) = guard::readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) }; // (client)
-    if ctx.written.is_ahead_of(&object) {
-        return Ok(Action::await_change());
+    if ctx.written.is_ahead_of(&object, ctx.now()) {
+        return Ok(requeue_in(1_000));
     }
     let Some(object) = persist::finalizer(&ctx, object).await? else { return Ok(Action::await_change()) }; // (client)
-    let seen = observe::observe(&ctx, object).await?; // (client)
+    let seen = match observe::observe(&ctx, object.clone()).await {
+        Ok(seen) => seen, // (client)
+        Err(error) => return Err(report::failed(&ctx, &object, error).await),
+    };
     let slots = slots::reserve(&ctx, &seen).await;
     let planned = decide::decide(&seen, slots.available()); // (pure)
     let stored = persist::persist(&ctx, &seen, planned, slots).await?; // (client)

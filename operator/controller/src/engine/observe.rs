@@ -1,6 +1,6 @@
 //! Stage 1 (client): everything that a pass looks at.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -20,6 +20,9 @@ use crate::watches::Stores;
 
 /// Name of the executor's container.
 pub const EXECUTOR: &str = "executor";
+
+/// Room for a kubelet to end a Pod at its deadline.
+const OVERDUE_GRACE: SignedDuration = SignedDuration::from_mins(1);
 
 /// What one pass has seen.
 #[derive(Debug)]
@@ -77,6 +80,7 @@ async fn workspace(ctx: &Context, namespace: &str) -> Result<Option<WorkspaceVie
     Ok(Some(WorkspaceView {
         epoch,
         suspended: workspace.spec.suspend,
+        deleting: workspace.metadata.deletion_timestamp.is_some(),
         parallelism: usize::try_from(workspace.spec.parallelism).unwrap_or(1),
         ssh_public_key: workspace.status.and_then(|status| status.ssh_public_key),
     }))
@@ -86,6 +90,9 @@ async fn workspace(ctx: &Context, namespace: &str) -> Result<Option<WorkspaceVie
 fn suspended<K: Kind>(stores: &Stores, object: &K, workspace: Option<&WorkspaceView>) -> Option<String> {
     if object.is_suspended() {
         return Some(format!("{} '{}' is suspended: set spec.suspend to false to go on", K::KIND, object.name_any()));
+    }
+    if workspace.is_some_and(|workspace| workspace.deleting) {
+        return Some("the Workspace is being deleted".to_owned());
     }
     if workspace.is_some_and(|workspace| workspace.suspended) {
         return Some("the Workspace is suspended: set its spec.suspend to false to go on".to_owned());
@@ -158,8 +165,14 @@ fn pod_view(
 ) -> (RunView, Option<Timestamp>) {
     let name = job_name(&key.0, &step.id, step.run);
     if let Some(pod) = ctx.stores.pods.get(&ObjectRef::new(&name).within(namespace)) {
-        ctx.runs.set(key, Knowledge::Seen);
-        return (executor_view(&pod), None);
+        if !matches!(known, Some(Knowledge::Lost(_))) {
+            ctx.runs.set(key, Knowledge::Seen);
+        }
+        return match executor_view(&pod) {
+            RunView::Alive if now >= overdue_at(step, &pod) => (RunView::Silent, None),
+            RunView::Alive => (RunView::Alive, Some(overdue_at(step, &pod))),
+            view => (view, None),
+        };
     }
     match known {
         None => (RunView::Missing { ours: false }, None),
@@ -173,17 +186,30 @@ fn pod_view(
     }
 }
 
+/// When an executor that still seems alive cannot be any more: its Pod's own deadline, counted from the intent, is over
+/// with room to spare. It was never scheduled, or its node is gone (protocols §4).
+pub fn overdue_at(step: &StepStatus, pod: &Pod) -> Timestamp {
+    let deadline = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or(0);
+    let started = step.started_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    started.saturating_add(SignedDuration::from_secs(deadline) + OVERDUE_GRACE).unwrap_or(Timestamp::MAX)
+}
+
+/// What the executor left, once its container has terminated.
+pub fn executor_outcome(pod: &Pod) -> Option<Outcome> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let container = containers.iter().find(|container| container.name == EXECUTOR)?;
+    Some(outcome(container.state.as_ref()?.terminated.as_ref()?))
+}
+
 /// How the executor in a Pod stands.
 pub fn executor_view(pod: &Pod) -> RunView {
-    let status = pod.status.as_ref();
-    let container = status
-        .and_then(|status| status.container_statuses.as_ref())
-        .and_then(|containers| containers.iter().find(|container| container.name == EXECUTOR));
-    let terminated =
-        container.and_then(|container| container.state.as_ref()).and_then(|state| state.terminated.as_ref());
-    if let Some(terminated) = terminated {
-        return RunView::Ended(outcome(terminated));
+    match executor_outcome(pod) {
+        // Refused: this Pod may not act, but another one may hold the run (protocols §2).
+        Some(outcome) if outcome.class == Some(FailureClass::Refused) => return RunView::Silent,
+        Some(outcome) => return RunView::Ended(outcome),
+        None => {}
     }
+    let status = pod.status.as_ref();
     match status.and_then(|status| status.phase.as_deref()) {
         // Failed without a terminated container (evicted, never started) ends no run by itself.
         Some("Failed" | "Succeeded") => RunView::Silent,
@@ -196,7 +222,7 @@ fn outcome(terminated: &ContainerStateTerminated) -> Outcome {
     let message = terminated.message.as_deref().unwrap_or_default();
     if let Ok(result) = serde_json::from_str::<StepResult>(message) {
         return Outcome {
-            harmless: result.class == Some(FailureClass::Refused),
+            harmless: result.harmless,
             class: result.class,
             reason: result.reason,
             message: result.message,

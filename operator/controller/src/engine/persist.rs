@@ -14,6 +14,9 @@ use super::slots::Reservation;
 use crate::context::Context;
 use crate::error::Error;
 
+/// Longest wait for the answer to a write of status.
+const WRITE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// What is durable now.
 #[derive(Debug)]
 pub struct Stored<K: Kind> {
@@ -58,7 +61,7 @@ pub async fn patch_finalizers<K: Kind>(ctx: &Context, object: &K, finalizers: &[
         .patch(&object.name_any(), &parameters, &Patch::Merge(patch))
         .await
         .map_err(|source| Error::request("patch", describe(object), source))?;
-    ctx.written.remember(&written);
+    ctx.written.remember(&written, ctx.now());
     Ok(written)
 }
 
@@ -98,11 +101,15 @@ pub async fn persist<K: Kind>(
 /// [`Error::Conflict`] where the object changed since it was read.
 pub async fn write_status<K: Kind>(ctx: &Context, object: &K) -> Result<K, Error> {
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    let written = api::<K>(ctx, object)
-        .replace_status(&object.name_any(), &parameters, object)
+    let api = api::<K>(ctx, object);
+    let name = object.name_any();
+    let write = api.replace_status(&name, &parameters, object);
+    // A request that hangs must not hold the workspace's places for ever. Whether it was applied shows in the cache.
+    let written = tokio::time::timeout(WRITE_PATIENCE, write)
         .await
+        .map_err(|_| Error::Unanswered { object: describe(object) })?
         .map_err(|source| Error::request("update", format!("status of {}", describe(object)), source))?;
-    ctx.written.remember(&written);
+    ctx.written.remember(&written, ctx.now());
     Ok(written)
 }
 

@@ -1,9 +1,10 @@
 //! Stage 5 (client): always runs, also after an error; tells people and says when to look again.
 
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use provisioning_api::conditions::reasons;
-use provisioning_api::steps::StepPhase;
+use provisioning_api::steps::{STATUS_SCHEMA, StepPhase};
 use provisioning_plan::conditions::{Standing, State, conditions};
 
 use super::act::Acted;
@@ -28,8 +29,11 @@ pub async fn report<K: Kind>(
     events(ctx, seen, stored).await;
     let acted = match acted {
         Ok(acted) => acted,
-        Err(error) => return Err(write_error(ctx, seen, stored, error).await),
+        Err(error) => return Err(failed(ctx, &stored.object, error).await),
     };
+    if !acted.gone {
+        clear_error(ctx, seen, stored).await?;
+    }
     if acted.gone {
         return Ok(Action::await_change());
     }
@@ -42,17 +46,33 @@ pub async fn report<K: Kind>(
     Ok(soonest.map_or_else(Action::await_change, requeue_in))
 }
 
-/// The error becomes a condition, unless it was only a conflict.
-async fn write_error<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>, error: Error) -> Error {
+/// What kept failing works now.
+async fn clear_error<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) -> Result<(), Error> {
+    let mut object = stored.object.clone();
+    let generation = object.meta().generation.unwrap_or(0);
+    let status = object.run_status_mut();
+    if !status.conditions.iter().any(|condition| condition.reason == reasons::API_ERROR) {
+        return Ok(());
+    }
+    status.conditions = conditions(&stored.standing, &status.conditions, generation, seen.now);
+    write_status(ctx, &object).await?;
+    Ok(())
+}
+
+/// The error of a stage becomes a condition, unless it was only a conflict. What this process believed to have made in
+/// the namespace is made sure of again.
+pub async fn failed<K: Kind>(ctx: &Context, before: &K, error: Error) -> Error {
     if matches!(error, Error::Conflict { .. }) {
         return error;
     }
-    let mut object = stored.object.clone();
+    ctx.forget_made(&before.namespace().unwrap_or_default());
+    let mut object = before.clone();
     let generation = object.meta().generation.unwrap_or(0);
     let standing = Standing::reconciling(reasons::API_ERROR, error.chain());
     let status = object.run_status_mut();
-    status.conditions = conditions(&standing, &status.conditions, generation, seen.now);
-    if object != stored.object
+    status.schema = STATUS_SCHEMA;
+    status.conditions = conditions(&standing, &status.conditions, generation, ctx.now());
+    if object != *before
         && let Err(second) = write_status(ctx, &object).await
     {
         tracing::info!(error = second.chain(), "the error could not be reported");

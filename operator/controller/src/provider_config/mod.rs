@@ -17,7 +17,7 @@ use provisioning_plan::ids::{InputHash, StepId};
 use provisioning_sdk::request::ProviderRequest;
 
 use crate::context::Context;
-use crate::engine::kind::{Kind, Task, WorkspaceView, in_namespace};
+use crate::engine::kind::{Kind, Task, WorkspaceView, all_in_namespace};
 use crate::engine::observe::reconcile_request;
 use crate::error::Error;
 use crate::watches::Stores;
@@ -33,6 +33,10 @@ pub struct Facts {
     pub servers: Vec<String>,
     /// Value of the reconcile annotation: a new one is a new question.
     pub asked: Option<String>,
+    /// Sites that may be used.
+    pub sites: Vec<String>,
+    /// Whether the executors' accounts are there.
+    pub grounded: bool,
 }
 
 impl Kind for ProviderConfig {
@@ -49,11 +53,12 @@ impl Kind for ProviderConfig {
         workspace: Option<&WorkspaceView>,
     ) -> impl Future<Output = Result<Facts, Error>> + Send {
         let namespace = self.namespace().unwrap_or_default();
-        let wanted = workspace.is_some() && self.metadata.deletion_timestamp.is_none();
-        let servers = in_namespace(&ctx.stores.servers, &namespace);
-        let servers = servers.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-        let mine = servers.filter(|server| server.spec.provider_config_ref.name == self.name_any());
-        let facts = Facts { servers: mine.map(ResourceExt::name_any).collect(), asked: reconcile_request(self) };
+        let grounded = workspace.is_some_and(|workspace| workspace.ssh_public_key.is_some());
+        let allowed = ctx.settings.sites.contains(&self.spec.site);
+        let wanted = grounded && allowed && self.metadata.deletion_timestamp.is_none();
+        let referrers = referrers(ctx, &namespace, &self.name_any());
+        let facts =
+            Facts { servers: referrers, asked: reconcile_request(self), sites: ctx.settings.sites.clone(), grounded };
         async move {
             if wanted {
                 let binding = accounts::site_binding(&namespace);
@@ -72,6 +77,13 @@ impl Kind for ProviderConfig {
     }
 
     fn graph(&self, facts: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
+        let site = &self.spec.site;
+        if !facts.sites.contains(site) {
+            let hint = provisioning_plan::nearest::hint(site, facts.sites.iter().map(String::as_str));
+            let text =
+                format!("spec.site: '{site}' is no site of this installation{hint}; it has {}", facts.sites.join(", "));
+            return Err(Standing::stalled(reasons::INVALID, text));
+        }
         let step = Step {
             id: StepId::new(DESCRIBE),
             action: StepAction::Describe,
@@ -80,7 +92,11 @@ impl Kind for ProviderConfig {
             depends_on: Vec::new(),
             undo: UndoAction::None,
             retry: RetryPolicy::default(),
-            gate: Gate::Open,
+            gate: if facts.grounded {
+                Gate::Open
+            } else {
+                Gate::Waiting("the Workspace has not made its accounts yet".to_owned())
+            },
         };
         Graph::new(vec![step]).map_err(|error| Standing::stalled(reasons::INVALID, error.to_string()))
     }
@@ -123,4 +139,13 @@ impl Kind for ProviderConfig {
     fn held_by(&self, facts: &Facts) -> Option<String> {
         (!facts.servers.is_empty()).then(|| format!("waits until no Server refers to it: {}", facts.servers.join(", ")))
     }
+}
+
+/// Servers that refer to a ProviderConfig. One that cannot be read may be one of them, and holds it too.
+fn referrers(ctx: &Context, namespace: &str, name: &str) -> Vec<String> {
+    let all = all_in_namespace(&ctx.stores.servers, namespace);
+    let mine = all
+        .iter()
+        .filter(|guarded| guarded.0.as_ref().map_or(true, |server| server.spec.provider_config_ref.name == name));
+    mine.map(|guarded| guarded.name_any()).collect()
 }

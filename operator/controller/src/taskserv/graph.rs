@@ -18,6 +18,9 @@ use semver::{Version, VersionReq};
 use super::Facts;
 use crate::bundles::Offered;
 
+/// Most bytes of parameters: they travel in one environment variable, and the kernel takes 128 KiB.
+const MAX_PARAMETERS: usize = 32 * 1024;
+
 const INSTALL: &str = "install";
 const CHECK: &str = "check";
 
@@ -29,6 +32,11 @@ pub fn server_of(step: &str) -> Option<&str> {
 
 pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing> {
     let bundle = resolve(taskserv, facts)?;
+    let size = serde_json::to_string(&taskserv.spec.parameters).map_or(0, |text| text.len());
+    if size > MAX_PARAMETERS {
+        let text = format!("spec.parameters: {size} bytes of JSON; at most {MAX_PARAMETERS}");
+        return Err(Standing::stalled(reasons::INVALID, text));
+    }
     let deleting = taskserv.metadata.deletion_timestamp.is_some();
     let mut steps = Vec::new();
     for name in &taskserv.spec.servers {
@@ -81,6 +89,16 @@ fn on_server(taskserv: &Taskserv, bundle: &Offered, name: &str, server: Option<&
             gate,
         },
     ]
+}
+
+/// Gates of steps on servers that have left the list.
+pub(crate) fn gates(taskserv: &Taskserv, facts: &Facts) -> BTreeMap<String, Gate> {
+    let left = facts.servers.iter().filter(|(name, _)| !taskserv.spec.servers.contains(name));
+    let each = left.flat_map(|(name, server)| {
+        let gate = gate(taskserv, name, server.as_ref());
+        [INSTALL, CHECK].map(|verb| (format!("{verb}/{name}"), gate.clone()))
+    });
+    each.collect()
 }
 
 /// Forward a server must be Ready; backward it must only be reachable, and one that goes takes its services along.

@@ -2,18 +2,19 @@
 
 mod graph;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::{Direction, StepAction, StepStatus};
+use provisioning_api::steps::{Direction, StepAction, StepPhase, StepStatus};
 use provisioning_api::taskserv::ResolvedExtension;
 use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
-use provisioning_plan::graph::Graph;
+use provisioning_plan::graph::{Gate, Graph};
 use provisioning_sdk::request::{Extension, RunnerRequest, Script};
 
 use crate::bundles::{Offered, offered};
@@ -119,6 +120,22 @@ impl Kind for Taskserv {
         status.servers = rows;
     }
 
+    fn gates(&self, facts: &Facts) -> BTreeMap<String, Gate> {
+        graph::gates(self, facts)
+    }
+
+    /// A server that was away is Ready again: what could not reach it may try again.
+    fn mended(&self, facts: &Facts) -> BTreeSet<String> {
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        let lost =
+            steps.iter().filter(|step| step.phase == StepPhase::Failed && LOST_SIGHT.contains(&step.reason.as_str()));
+        let back = lost.filter(|step| {
+            let server = server_of(&step.id).and_then(|name| facts.servers.iter().find(|(other, _)| other == name));
+            server.and_then(|(_, server)| server.as_ref()).is_some_and(|server| was_seen_after(server, step))
+        });
+        back.map(|step| step.id.clone()).collect()
+    }
+
     fn removed(&self) -> RemovedSteps {
         graph::removed(self)
     }
@@ -136,4 +153,12 @@ impl Kind for Taskserv {
         }
         Ok(())
     }
+}
+
+/// Whether a Ready server was reached after a run on it had failed.
+fn was_seen_after(server: &Server, step: &StepStatus) -> bool {
+    let steps = server.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let failed = step.finished_at.as_ref().map(|time| time.0);
+    let reached = steps.iter().filter(|other| other.action == StepAction::Reach && other.phase == StepPhase::Succeeded);
+    server.is_ready() && reached.filter_map(|other| other.finished_at.as_ref()).any(|time| Some(time.0) > failed)
 }

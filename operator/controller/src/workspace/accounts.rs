@@ -13,7 +13,7 @@ use crate::error::Error;
 
 /// Name of a workspace's RoleBinding in a site.
 pub fn site_binding(namespace: &str) -> String {
-    format!("provisioning-{namespace}")
+    format!("workspace-{namespace}")
 }
 
 /// Makes a ServiceAccount, if it is not there.

@@ -23,7 +23,7 @@ use provisioning_api::workspace::ObjectCounts;
 use provisioning_plan::conditions::{Standing, State, conditions};
 use russh::keys::ssh_key::{self, Algorithm, LineEnding};
 
-use crate::context::Context;
+use crate::context::{Context, lock};
 use crate::engine::epoch;
 use crate::engine::kind::{Kind, in_namespace};
 use crate::error::Error;
@@ -116,16 +116,19 @@ async fn newest(ctx: &Context, cached: Workspace) -> Result<Workspace, Error> {
 async fn prepare(ctx: &Context, workspace: &Workspace) -> Result<String, Error> {
     let namespace = workspace.namespace().unwrap_or_default();
     let known = workspace.status.as_ref().and_then(|status| status.ssh_public_key.clone());
-    // Everything below was done before the key was published.
-    if let Some(key) = known {
-        return Ok(key);
+    let live = format!("Label {namespace}/{LABEL_LIVE}");
+    if !lock(&ctx.made).contains(&live) {
+        set_live(ctx, &namespace, true).await?;
+        lock(&ctx.made).insert(live);
     }
-    set_live(ctx, &namespace, true).await?;
     for account in [EXECUTOR_ACCOUNT, LOCAL_PROVIDER_ACCOUNT] {
         accounts::account(ctx, &namespace, account).await?;
         accounts::bind(ctx, &namespace, account, EXECUTOR_ROLE, &namespace, account).await?;
     }
-    make_key(ctx, &namespace).await
+    match known {
+        Some(key) => Ok(key),
+        None => make_key(ctx, &namespace).await,
+    }
 }
 
 /// Sets or removes the label that protects the namespace from deletion.

@@ -15,13 +15,12 @@ use provisioning_plan::conditions::Standing;
 use super::{LOOK_AGAIN, accounts, patch_finalizers, report, set_live};
 use crate::context::{Context, lock};
 use crate::engine::finalize::delete;
-use crate::engine::kind::{Kind, in_namespace};
+use crate::engine::kind::{Kind, all_in_namespace};
 use crate::engine::persist::api;
 use crate::error::Error;
 
 pub(crate) async fn go_on(ctx: &Context, workspace: &Workspace) -> Result<Action, Error> {
     let namespace = workspace.namespace().unwrap_or_default();
-    let sites = sites(ctx, &namespace);
     let left = [
         take_down::<BatchWorkflow>(ctx, &namespace).await?,
         take_down::<Taskserv>(ctx, &namespace).await?,
@@ -32,7 +31,7 @@ pub(crate) async fn go_on(ctx: &Context, workspace: &Workspace) -> Result<Action
         report(ctx, workspace, Standing::reconciling(reasons::DELETING, text), String::new()).await?;
         return Ok(Action::requeue(LOOK_AGAIN));
     }
-    remove_ground(ctx, &namespace, &sites).await?;
+    remove_ground(ctx, &namespace).await?;
     set_live(ctx, &namespace, false).await?;
     let rest: Vec<String> = workspace.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
     patch_finalizers(ctx, workspace, &rest).await?;
@@ -42,10 +41,14 @@ pub(crate) async fn go_on(ctx: &Context, workspace: &Workspace) -> Result<Action
 
 /// Deletes all objects of a kind, unless an earlier kind is still going. Says what is waited for.
 async fn take_down<K: Kind>(ctx: &Context, namespace: &str) -> Result<Option<String>, Error> {
-    let objects = in_namespace(K::store(&ctx.stores), namespace);
+    let objects = all_in_namespace(K::store(&ctx.stores), namespace);
     let mut waits = None;
     for guarded in &objects {
-        let Ok(object) = &guarded.0 else { continue };
+        let Ok(object) = &guarded.0 else {
+            let text = format!("waits for {} {}, which cannot be read: correct it first", K::KIND, guarded.name_any());
+            waits.get_or_insert(text);
+            continue;
+        };
         if object.meta().deletion_timestamp.is_none() && !earlier_kinds_live::<K>(ctx, namespace) {
             delete(&api::<K>(ctx, object), &object.name_any()).await?;
         }
@@ -61,9 +64,9 @@ async fn take_down<K: Kind>(ctx: &Context, namespace: &str) -> Result<Option<Str
 /// Whether kinds that must go before this one still have objects.
 fn earlier_kinds_live<K: Kind>(ctx: &Context, namespace: &str) -> bool {
     let some = |count: usize| count > 0;
-    let workflows = some(in_namespace(&ctx.stores.workflows, namespace).len());
-    let taskservs = some(in_namespace(&ctx.stores.taskservs, namespace).len());
-    let servers = some(in_namespace(&ctx.stores.servers, namespace).len());
+    let workflows = some(all_in_namespace(&ctx.stores.workflows, namespace).len());
+    let taskservs = some(all_in_namespace(&ctx.stores.taskservs, namespace).len());
+    let servers = some(all_in_namespace(&ctx.stores.servers, namespace).len());
     match K::KIND {
         "Taskserv" => workflows,
         "Server" => workflows || taskservs,
@@ -72,24 +75,8 @@ fn earlier_kinds_live<K: Kind>(ctx: &Context, namespace: &str) -> bool {
     }
 }
 
-fn sites(ctx: &Context, namespace: &str) -> Vec<String> {
-    let configs = in_namespace(&ctx.stores.provider_configs, namespace);
-    let mut sites: Vec<String> =
-        configs.iter().filter_map(|guarded| guarded.0.as_ref().ok()).map(|config| config.spec.site.clone()).collect();
-    // The last ProviderConfig may be gone already; bindings that this process made are remembered.
-    let suffix = format!("/{}", accounts::site_binding(namespace));
-    let made = lock(&ctx.made);
-    sites.extend(
-        made.iter().filter_map(|key| key.strip_prefix("RoleBinding ")?.strip_suffix(&suffix)).map(str::to_owned),
-    );
-    sites.push(provisioning_api::names::DEFAULT_SITE.to_owned());
-    sites.sort();
-    sites.dedup();
-    sites
-}
-
-async fn remove_ground(ctx: &Context, namespace: &str, sites: &[String]) -> Result<(), Error> {
-    for site in sites {
+async fn remove_ground(ctx: &Context, namespace: &str) -> Result<(), Error> {
+    for site in &ctx.settings.sites {
         let bindings: Api<RoleBinding> = Api::namespaced(ctx.client.clone(), site);
         delete(&bindings, &accounts::site_binding(namespace)).await?;
     }
@@ -115,9 +102,8 @@ async fn remove_ground(ctx: &Context, namespace: &str, sites: &[String]) -> Resu
 
 /// A Workspace that is made here later starts from nothing.
 async fn forget(ctx: &Context, namespace: &str) {
-    let inside = format!(" {namespace}/");
+    ctx.forget_made(namespace);
     let binding = format!("/{}", accounts::site_binding(namespace));
-    lock(&ctx.made).retain(|key| !key.contains(&inside) && !key.ends_with(&binding));
-    lock(&ctx.copied).retain(|key| !key.starts_with(&format!("{namespace}/")));
+    lock(&ctx.made).retain(|key| !key.ends_with(&binding));
     *ctx.epochs.cell(namespace).lock().await = None;
 }

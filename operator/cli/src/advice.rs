@@ -1,0 +1,62 @@
+//! (pure) What to do next, by how an object stands.
+
+use provisioning_api::conditions::{reasons, types};
+use provisioning_api::names::{ANNOTATION_ABANDON, ANNOTATION_RECONCILE};
+
+use crate::item::Item;
+
+/// A sentence, with a command that can be pasted; nothing where nothing is to be done.
+pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
+    let (target, namespace) = (item.target(), item.namespace());
+    if item.typed.is_err() {
+        return Some(format!("use the version of {program} that fits the cluster's operator, or correct the field"));
+    }
+    let Some(ready) = item.condition(types::READY) else {
+        return Some("the operator has not looked at it yet; if this lasts, see whether it runs".to_owned());
+    };
+    let annotate = |annotation: &str, value: &str| {
+        format!("kubectl -n {namespace} annotate --overwrite {target} {annotation}={value}")
+    };
+    Some(match ready.reason.as_str() {
+        reasons::SUCCEEDED => return None,
+        reasons::SUSPENDED => "set spec.suspend to false, here or in the Workspace".to_owned(),
+        reasons::STEP_FAILED => {
+            format!("remove the cause, then have it tried again: {}", annotate(ANNOTATION_RECONCILE, "\"$(date +%s)\""))
+        }
+        reasons::INVALID | reasons::CYCLE | reasons::UNKNOWN_REFERENCE | reasons::NAME_CONFLICT => {
+            format!("correct the manifest and apply it again: {program} apply -f FILE")
+        }
+        reasons::NO_WORKSPACE => "apply a Workspace named 'workspace' in this namespace".to_owned(),
+        reasons::STATUS_TOO_NEW | reasons::UNDECODABLE => {
+            "upgrade the operator to the version that wrote the object".to_owned()
+        }
+        reasons::DELETION_BLOCKED => format!(
+            "take down by hand what the message names, then let go of the object: {}",
+            annotate(ANNOTATION_ABANDON, "true")
+        ),
+        reasons::SERVER_GONE => {
+            format!("delete the object and apply it again: {program} -n {namespace} delete {target} --wait")
+        }
+        _ => format!("it goes on by itself: {program} -n {namespace} watch {target}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::item::tests::server;
+
+    #[test]
+    fn whoever_reads_it_knows_what_to_do() {
+        let about = |reason: &str| advice(&server("heron", ("False", reason, "x"), json!([])), "provisioning");
+        assert_eq!(about("Succeeded"), None);
+        assert_eq!(
+            about("StepFailed").unwrap(),
+            "remove the cause, then have it tried again: kubectl -n first annotate --overwrite server/heron \
+             provisioning.dev/reconcile-requested-at=\"$(date +%s)\""
+        );
+        assert_eq!(about("Running").unwrap(), "it goes on by itself: provisioning -n first watch server/heron");
+    }
+}

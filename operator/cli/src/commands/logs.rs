@@ -1,0 +1,378 @@
+//! `provisioning logs`: what the executors of steps wrote, also of failed runs whose Job is gone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Args;
+use futures::stream::FuturesUnordered;
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, ListParams, LogParams};
+use kube::runtime::wait::await_condition;
+use provisioning_api::names::{LABEL_LOG_OF, LABEL_OWNER_UID, LABEL_RUN};
+use provisioning_api::steps::{StepAction, StepStatus};
+use provisioning_plan::ids::{job_name, step_label};
+use provisioning_plan::nearest::hint;
+
+use super::tree::child_of;
+use crate::changes::failure;
+use crate::cluster::{Cluster, ClusterArguments};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::item::Item;
+use crate::kinds::{Kind, Target, targets};
+use crate::logline::readable;
+use crate::output::{Style, print, program};
+use crate::request::{RequestError, Scope, get};
+use crate::watching::{Selection, Update, watch};
+
+/// Container of an executor's Pod.
+const EXECUTOR: &str = "executor";
+/// How long a Pod may take to appear and start; what the operator allows a run on top of its own time.
+const START: Duration = Duration::from_secs(120);
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// KIND NAME, or KIND/NAME
+    #[arg(required = true, value_name = "KIND NAME")]
+    object: Vec<String>,
+    /// Which step. Default: those that run; else those that failed; else the one that ended last
+    #[arg(long, value_name = "STEP")]
+    step: Option<String>,
+    /// Go on, with the steps that follow too, until the object is Ready or Stalled
+    #[arg(short, long, conflicts_with = "previous")]
+    follow: bool,
+    /// Of the run before the last one
+    #[arg(short, long)]
+    previous: bool,
+    /// As it was written: JSON lines
+    #[arg(long)]
+    raw: bool,
+}
+
+/// No log can be shown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogsError {
+    #[error("{target} has no step '{step}'{}; it has: {}", hint(.step, .known.iter().map(String::as_str)), .known.join(", "))]
+    UnknownStep { target: Target, step: String, known: Vec<String> },
+    #[error("{0}: no step has run yet; wait for the first one with --follow")]
+    NothingRan(Target),
+    #[error("a {0} runs no steps and has no logs; see what happens in it: {program} tree {0}", program = program())]
+    NoSteps(Kind),
+    #[error(
+        "{target}, step {step}: the log of run {run} is gone; logs of successful runs are kept for ten minutes, that of the \
+         last failed run as long as the object"
+    )]
+    Gone { target: Target, step: String, run: i64 },
+    #[error("failed to read the log of {target}, step {step}")]
+    Read {
+        target: Target,
+        step: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl LogsError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::UnknownStep { .. } | Self::NoSteps(_) => Exit::Usage,
+            Self::NothingRan(_) | Self::Gone { .. } => Exit::No,
+            Self::Read { .. } => Exit::Failed,
+            Self::Request(error) => error.exit(),
+        }
+    }
+}
+
+/// How lines are shown.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    raw: bool,
+    style: Style,
+}
+
+impl Shown {
+    fn line(self, prefix: &str, line: &str) {
+        let line = if self.raw { line.to_owned() } else { readable(line, self.style) };
+        print(&format!("{prefix}{line}\n"));
+    }
+}
+
+/// One run of a step.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Run {
+    target: Target,
+    uid: String,
+    step: String,
+    run: i64,
+}
+
+impl Run {
+    fn of(item: &Item, step: &StepStatus, previous: bool) -> Self {
+        let run = step.run - i64::from(previous);
+        Self { target: item.target(), uid: item.uid().to_owned(), step: step.id.clone(), run }
+    }
+
+    fn pod(&self) -> String {
+        job_name(&self.uid, &self.step, self.run)
+    }
+
+    fn gone(&self) -> LogsError {
+        LogsError::Gone { target: self.target.clone(), step: self.step.clone(), run: self.run }
+    }
+}
+
+/// Shows logs.
+pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style: Style) -> Result<Exit, Error> {
+    let [target] = targets(&arguments.object)?
+        .try_into()
+        .map_err(|_| Error::Usage("logs shows those of one object".to_owned()))?;
+    if target.kind == Kind::Workspace {
+        return Err(LogsError::NoSteps(target.kind).into());
+    }
+    let cluster = Cluster::find(cluster).await?;
+    let item = get(&cluster, &target).await?;
+    let step = arguments.step.as_deref();
+    if let Some(step) = step {
+        known(&item, step)?;
+    }
+    let shown = Shown { raw: arguments.raw, style };
+    if arguments.follow && !ended(&item, step) {
+        follow(&cluster, &item, step, shown).await?;
+    } else {
+        past(&cluster, &item, step, arguments.previous, shown).await?;
+    }
+    Ok(Exit::Done)
+}
+
+fn known<'a>(item: &'a Item, step: &str) -> Result<&'a StepStatus, LogsError> {
+    item.steps().iter().find(|known| known.id == step).ok_or_else(|| LogsError::UnknownStep {
+        target: item.target(),
+        step: step.to_owned(),
+        known: item.steps().iter().map(|known| known.id.clone()).collect(),
+    })
+}
+
+/// Nothing more will be written by itself.
+fn ended(item: &Item, step: Option<&str>) -> bool {
+    match step.and_then(|step| item.steps().iter().find(|known| known.id == step)) {
+        Some(step) => step.phase.is_terminal(),
+        None => item.is_ready() || item.stalled().is_some(),
+    }
+}
+
+/// Logs of what has run so far.
+async fn past(
+    cluster: &Cluster,
+    item: &Item,
+    step: Option<&str>,
+    previous: bool,
+    shown: Shown,
+) -> Result<(), LogsError> {
+    let mut runs = Vec::new();
+    for step in chosen(item, step)? {
+        match child_of(step) {
+            None => runs.push(Run::of(item, step, previous)),
+            // A step that applies an object has no executor: the object's own steps have.
+            Some(child) => {
+                let child = get(cluster, &child).await?;
+                runs.extend(chosen(&child, None)?.into_iter().map(|step| Run::of(&child, step, previous)));
+            }
+        }
+    }
+    for run in &runs {
+        let text = text(cluster, run).await?;
+        if runs.len() > 1 {
+            eprintln!("--- {}, step {}, run {}", run.target, run.step, run.run);
+        }
+        text.lines().for_each(|line| shown.line("", line));
+    }
+    Ok(())
+}
+
+/// The steps whose logs matter most.
+fn chosen<'a>(item: &'a Item, step: Option<&str>) -> Result<Vec<&'a StepStatus>, LogsError> {
+    if let Some(step) = step {
+        return Ok(vec![known(item, step)?]);
+    }
+    let ran = || item.steps().iter().filter(|step| step.run > 0);
+    let open: Vec<_> = ran().filter(|step| step.is_open()).collect();
+    if !open.is_empty() {
+        return Ok(open);
+    }
+    let failed: Vec<_> = ran().filter(|step| failure(step).is_some()).collect();
+    if !failed.is_empty() {
+        return Ok(failed);
+    }
+    let last = ran().max_by_key(|step| step.finished_at.as_ref().map(|time| time.0));
+    last.map(|step| vec![step]).ok_or_else(|| LogsError::NothingRan(item.target()))
+}
+
+/// The log of a run: from its Pod while that is there, else what the operator kept.
+async fn text(cluster: &Cluster, run: &Run) -> Result<String, LogsError> {
+    if run.run < 1 {
+        return Err(run.gone());
+    }
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let parameters = LogParams { container: Some(EXECUTOR.to_owned()), ..LogParams::default() };
+    let what = format!("the log of {}, step {}", run.target, run.step);
+    match pods.logs(&run.pod(), &parameters).await {
+        Ok(text) => Ok(text),
+        Err(kube::Error::Api(status)) if status.code == 404 => kept(cluster, run).await,
+        Err(error) => Err(RequestError::new(cluster, "read", what, error).into()),
+    }
+}
+
+/// What the operator kept of the last failed run of a step.
+async fn kept(cluster: &Cluster, run: &Run) -> Result<String, LogsError> {
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let labels = format!("{LABEL_OWNER_UID}={},{LABEL_LOG_OF}={}", run.uid, step_label(&run.step));
+    let found = maps.list(&ListParams::default().labels(&labels)).await;
+    let found =
+        found.map_err(|error| RequestError::new(cluster, "list", format!("kept logs of {}", run.target), error))?;
+    let map = found.items.into_iter().next().ok_or_else(|| run.gone())?;
+    let of = map.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_RUN)).cloned().unwrap_or_default();
+    if of != run.run.to_string() {
+        eprintln!("note: the log of run {} is gone; this is that of run {of}, the last one that failed", run.run);
+    }
+    map.data.and_then(|mut data| data.remove("log")).ok_or_else(|| run.gone())
+}
+
+/// Logs as they are written, of all steps as they start.
+async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown) -> Result<(), LogsError> {
+    let scope = Scope::Namespace(cluster.namespace.clone());
+    let own = Selection { kind: root.kind, scope: scope.clone(), name: Some(root.name().to_owned()), labels: None };
+    let labels = format!("{LABEL_OWNER_UID}={}", root.uid());
+    let children = [Kind::Server, Kind::Taskserv].into_iter().filter(|_| root.kind == Kind::BatchWorkflow);
+    let children =
+        children.map(|kind| Selection { kind, scope: scope.clone(), name: None, labels: Some(labels.clone()) });
+    let mut updates = watch(cluster, std::iter::once(own).chain(children).collect::<Vec<_>>());
+    let mut seen = BTreeSet::new();
+    let mut streams = FuturesUnordered::new();
+    let mut done = false;
+    loop {
+        tokio::select! {
+            Some(result) = streams.next(), if !streams.is_empty() => result?,
+            update = updates.next(), if !done => match update.transpose()? {
+                None => done = true,
+                Some(Update::Complete) => {}
+                Some(Update::Object { before, after }) => {
+                    let is_root = after.as_deref().or(before.as_deref()).is_some_and(|item| item.target() == root.target());
+                    done = is_root && after.as_deref().is_none_or(|item| ended(item, step));
+                    let Some(item) = after else { continue };
+                    for step in starting(&item, step.filter(|_| is_root)) {
+                        let run = Run::of(&item, step, false);
+                        if seen.insert(run.clone()) {
+                            streams.push(stream(cluster, run, shown));
+                        }
+                    }
+                }
+            },
+            else => return Ok(()),
+        }
+    }
+}
+
+/// Open steps that have an executor.
+fn starting<'a>(item: &'a Item, only: Option<&'a str>) -> impl Iterator<Item = &'a StepStatus> {
+    let wanted = move |step: &&StepStatus| only.is_none_or(|only| step.id == only);
+    item.steps().iter().filter(|step| step.is_open() && step.action != StepAction::Apply).filter(wanted)
+}
+
+/// One run's log until its end. A Pod that does not start is no error of this program: its step tells.
+async fn stream(cluster: &Cluster, run: Run, shown: Shown) -> Result<(), LogsError> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let name = run.pod();
+    let started = await_condition(pods.clone(), &name, |pod: Option<&Pod>| pod.is_some_and(has_started));
+    if !matches!(tokio::time::timeout(START, started).await, Ok(Ok(_))) {
+        eprintln!(
+            "note: the executor of {}, step {} has not started within {} s",
+            run.target,
+            run.step,
+            START.as_secs()
+        );
+        return Ok(());
+    }
+    let parameters = LogParams { container: Some(EXECUTOR.to_owned()), follow: true, ..LogParams::default() };
+    let what = format!("the log of {}, step {}", run.target, run.step);
+    let log = match pods.log_stream(&name, &parameters).await {
+        Ok(log) => log,
+        Err(error) => return Err(RequestError::new(cluster, "read", what, error).into()),
+    };
+    let prefix = if shown.raw { String::new() } else { format!("{} {} | ", run.target, run.step) };
+    let mut lines = log.lines();
+    let failed = |source| LogsError::Read { target: run.target.clone(), step: run.step.clone(), source };
+    while let Some(line) = lines.try_next().await.map_err(failed)? {
+        shown.line(&prefix, &line);
+    }
+    Ok(())
+}
+
+fn has_started(pod: &Pod) -> bool {
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    containers.into_iter().flatten().filter(|container| container.name == EXECUTOR).any(|container| {
+        container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::item::tests::{server, step};
+    use crate::stub::{Stub, reply};
+
+    const RUNNING: (&str, &str, &str) = ("False", "Running", "x");
+
+    fn ids(item: &Item) -> Vec<&str> {
+        chosen(item, None).unwrap().iter().map(|step| step.id.as_str()).collect()
+    }
+
+    #[test]
+    fn running_steps_come_before_failed_ones_and_those_before_the_rest() {
+        let ended = |id: &str, phase: &str, second: u8, class: serde_json::Value| {
+            let mut step = step(id, "Reach", phase);
+            step["finishedAt"] = json!(format!("2026-05-04T10:00:{second:02}Z"));
+            step["class"] = class;
+            step
+        };
+        let done = [ended("a", "Succeeded", 30, json!(null)), ended("b", "Succeeded", 10, json!(null))];
+        assert_eq!(ids(&server("heron", RUNNING, json!(done))), ["a"]);
+        let mut steps = done.to_vec();
+        steps.push(ended("c", "Failed", 5, json!("Invalid")));
+        assert_eq!(ids(&server("heron", RUNNING, json!(steps))), ["c"]);
+        steps.push(step("d", "Check", "Running"));
+        assert_eq!(ids(&server("heron", RUNNING, json!(steps))), ["d"]);
+        let error = chosen(&server("heron", RUNNING, json!([])), None).unwrap_err();
+        assert_eq!(error.exit(), Exit::No);
+        let error = known(&server("heron", RUNNING, json!(steps)), "dd").unwrap_err().to_string();
+        assert_eq!(error, "server/heron has no step 'dd' (did you mean 'd'?); it has: a, b, c, d");
+    }
+
+    #[tokio::test]
+    async fn the_log_of_a_run_whose_pod_is_gone_is_the_kept_one() {
+        let stub = Stub::new(|request| match request.uri().path().ends_with("/configmaps") {
+            true => reply(
+                200,
+                json!({"metadata": {}, "items": [
+                    {"metadata": {"labels": {"provisioning.dev/run": "1"}}, "data": {"log": "kept\n"}}]}),
+            ),
+            false => reply(404, json!({"kind": "Status", "code": 404, "reason": "NotFound", "details": {"name": "x"}})),
+        });
+        let heron = server("heron", RUNNING, json!([step("create", "Create", "Failed")]));
+        let run = Run::of(&heron, &heron.steps()[0], false);
+        assert_eq!(text(&stub.cluster(), &run).await.unwrap(), "kept\n");
+        let pod = job_name("uid-heron", "create", 1);
+        let expected = [
+            format!("GET /api/v1/namespaces/first/pods/{pod}/log?&container=executor"),
+            "GET /api/v1/namespaces/first/configmaps?&labelSelector=provisioning.dev%2Fowner-uid%3Duid-heron%2C\
+             provisioning.dev%2Flog-of%3Dfa8847b0c3318327"
+                .to_owned(),
+        ];
+        assert_eq!(stub.requests(), expected);
+    }
+}

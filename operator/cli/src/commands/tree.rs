@@ -1,0 +1,288 @@
+//! `provisioning tree`: a workflow or workspace, what it made, and the steps of each.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use clap::Args;
+use futures::StreamExt;
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use provisioning_api::names::LABEL_OWNER_UID;
+use provisioning_api::steps::{StepAction, StepPhase, StepStatus};
+
+use super::show::phase_colour;
+use crate::changes::{failure, standing, took};
+use crate::cluster::{Cluster, ClusterArguments};
+use crate::columns::standing_colour;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::item::Item;
+use crate::kinds::{Kind, Target, targets};
+use crate::output::{Colour, Style, print, program};
+use crate::request::{RequestError, Scope, get, list};
+use crate::times::span;
+use crate::watching::{Selection, Update, watch};
+
+/// Arguments of `tree`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// KIND NAME, or KIND/NAME. Default: the namespace's workspace
+    #[arg(value_name = "KIND NAME")]
+    object: Vec<String>,
+    /// Keep it up to date until interrupted; on a terminal
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// Shows the tree below an object.
+pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style: Style) -> Result<Exit, Error> {
+    let words = if arguments.object.is_empty() { vec![Kind::Workspace.to_string()] } else { arguments.object };
+    let [root] = targets(&words)?.try_into().map_err(|_| Error::Usage("tree shows one object".to_owned()))?;
+    if arguments.watch && !std::io::stdout().is_terminal() {
+        let text = format!("tree --watch draws on a terminal; for a file or a pipe: {} watch {root}", program());
+        return Err(Error::Usage(text));
+    }
+    let cluster = Cluster::find(cluster).await?;
+    if arguments.watch {
+        follow(&cluster, &root, style).await?;
+    } else {
+        let items = gather(&cluster, &root).await?;
+        print(&draw(&root, &items, Timestamp::now(), style));
+    }
+    Ok(Exit::Done)
+}
+
+/// The object, and what may be below it: one request for the object, one for each kind below.
+async fn gather(cluster: &Cluster, root: &Target) -> Result<Vec<Item>, RequestError> {
+    let item = get(cluster, root).await?;
+    let scope = Scope::Namespace(cluster.namespace.clone());
+    let selector = (root.kind == Kind::BatchWorkflow).then(|| format!("{LABEL_OWNER_UID}={}", item.uid()));
+    let lists = below(root.kind).iter().map(|kind| list(cluster, *kind, &scope, selector.as_deref()));
+    let mut items = vec![item];
+    items.extend(try_join_all(lists).await?.into_iter().flatten());
+    Ok(items)
+}
+
+/// The kinds that can be below a kind.
+fn below(kind: Kind) -> &'static [Kind] {
+    match kind {
+        Kind::Workspace => &[Kind::ProviderConfig, Kind::BatchWorkflow, Kind::Server, Kind::Taskserv],
+        Kind::BatchWorkflow => &[Kind::Server, Kind::Taskserv],
+        Kind::ProviderConfig | Kind::Server | Kind::Taskserv => &[],
+    }
+}
+
+/// Draws anew with every change.
+async fn follow(cluster: &Cluster, root: &Target, style: Style) -> Result<(), Error> {
+    let scope = Scope::Namespace(cluster.namespace.clone());
+    let own = Selection { kind: root.kind, scope: scope.clone(), name: Some(root.name.clone()), labels: None };
+    let others =
+        below(root.kind).iter().map(|kind| Selection { kind: *kind, scope: scope.clone(), name: None, labels: None });
+    let selections: Vec<Selection> = std::iter::once(own).chain(others).collect();
+    let mut open = selections.len();
+    let mut updates = watch(cluster, selections);
+    let mut items: BTreeMap<Target, Item> = BTreeMap::new();
+    print("\u{1b}[2J");
+    // Times of open steps go on while nothing else happens.
+    let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = second.tick() => {}
+            update = updates.next() => match update.transpose()? {
+                None => return Ok(()),
+                Some(Update::Complete) => open = open.saturating_sub(1),
+                Some(Update::Object { before, after: None }) => {
+                    if let Some(item) = before {
+                        items.remove(&item.target());
+                    }
+                }
+                Some(Update::Object { after: Some(item), .. }) => drop(items.insert(item.target(), *item)),
+            }
+        }
+        if open > 0 {
+            continue;
+        }
+        let all: Vec<Item> = items.values().cloned().collect();
+        let text = draw(root, &all, Timestamp::now(), style);
+        print(&frame(&text));
+    }
+}
+
+/// A drawing over the former one: from the top, each line cut at the terminal's edge and cleared to it.
+fn frame(text: &str) -> String {
+    let lines: String = text.lines().map(|line| format!("{line}\u{1b}[0m\u{1b}[K\n")).collect();
+    format!("\u{1b}[?7l\u{1b}[H{lines}\u{1b}[J\u{1b}[?7h")
+}
+
+/// A line and the lines below it.
+struct Node {
+    text: String,
+    children: Vec<Node>,
+}
+
+fn draw(root: &Target, items: &[Item], now: Timestamp, style: Style) -> String {
+    let Some(item) = items.iter().find(|item| item.target() == *root) else { return format!("{root}: not found\n") };
+    let tree = Forest { items, now, style };
+    let node = if root.kind == Kind::Workspace { tree.workspace(item) } else { tree.object(item) };
+    let mut text = format!("{}\n", node.text);
+    branches(&node.children, "", style, &mut text);
+    text
+}
+
+fn branches(nodes: &[Node], indent: &str, style: Style, text: &mut String) {
+    for (position, node) in nodes.iter().enumerate() {
+        let last = position + 1 == nodes.len();
+        let (branch, stem) = match (style.unicode, last) {
+            (true, false) => ("├─ ", "│  "),
+            (true, true) => ("└─ ", "   "),
+            (false, false) => ("|- ", "|  "),
+            (false, true) => ("`- ", "   "),
+        };
+        text.push_str(&format!("{indent}{branch}{}\n", node.text));
+        branches(&node.children, &format!("{indent}{stem}"), style, text);
+    }
+}
+
+struct Forest<'a> {
+    items: &'a [Item],
+    now: Timestamp,
+    style: Style,
+}
+
+impl Forest<'_> {
+    /// All objects of the namespace; those that a workflow made are below it.
+    fn workspace(&self, workspace: &Item) -> Node {
+        let owned = |item: &&Item| self.items.iter().any(|owner| is_owner(owner, item));
+        let others = self.items.iter().filter(|item| item.target() != workspace.target());
+        let children = others.filter(|item| !owned(item)).map(|item| self.object(item)).collect();
+        Node { text: self.head(workspace), children }
+    }
+
+    fn object(&self, item: &Item) -> Node {
+        let mut children: Vec<Node> = item.steps().iter().map(|step| self.step(item, step)).collect();
+        // What it made once and no step names any more.
+        let named: Vec<Target> = item.steps().iter().filter_map(child_of).collect();
+        let rest = self.items.iter().filter(|other| is_owner(item, other) && !named.contains(&other.target()));
+        children.extend(rest.map(|other| self.object(other)));
+        Node { text: self.head(item), children }
+    }
+
+    fn step(&self, item: &Item, step: &StepStatus) -> Node {
+        let child = child_of(step).and_then(|target| self.items.iter().find(|other| other.target() == target));
+        let child = child.filter(|child| is_owner(item, child));
+        let mut text = format!("{} {}", symbol(step.phase, self.style), step.id);
+        let took = took(step)
+            .or_else(|| step.started_at.as_ref().filter(|_| step.is_open()).map(|started| span(started.0, self.now)));
+        if let Some(took) = took {
+            text = format!("{text} {}", self.style.paint(Colour::Dim, &took));
+        }
+        if step.phase == StepPhase::Pending {
+            let after: Vec<&str> = step.depends_on.iter().map(|dependency| dependency.step.as_str()).collect();
+            if !after.is_empty() && step.run == 0 {
+                text = format!("{text} {}", self.style.paint(Colour::Dim, &format!("after {}", after.join(", "))));
+            }
+        }
+        if let Some(failure) = failure(step) {
+            text = format!("{text} {}", self.style.paint(phase_colour(step.phase), &failure));
+        } else if child.is_none() && step.is_open() && !step.why.is_empty() {
+            text = format!("{text} {}", self.style.paint(Colour::Dim, &step.why));
+        }
+        Node { text, children: child.map(|child| self.object(child)).into_iter().collect() }
+    }
+
+    fn head(&self, item: &Item) -> String {
+        let progress = item.progress().map_or_else(String::new, |progress| format!(" {progress}"));
+        let deleting = if item.is_deleting() { " (being deleted)" } else { "" };
+        let name = self.style.paint(Colour::Bold, &item.target().to_string());
+        let unread =
+            item.typed.as_ref().err().map_or_else(String::new, |problem| format!("; can't be read: {problem}"));
+        let standing = self.style.paint(standing_colour(item), &standing(item));
+        format!("{name}{progress} {standing}{deleting}{unread}")
+    }
+}
+
+fn is_owner(owner: &Item, item: &Item) -> bool {
+    let label = item.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_OWNER_UID));
+    !owner.uid().is_empty() && label.is_some_and(|uid| uid == owner.uid())
+}
+
+/// The object that a step applies: its `why` is `Kind name`.
+pub(super) fn child_of(step: &StepStatus) -> Option<Target> {
+    if step.action != StepAction::Apply {
+        return None;
+    }
+    let (kind, name) = step.why.split_once(' ')?;
+    Some(Target { kind: kind.parse().ok()?, name: name.to_owned() })
+}
+
+fn symbol(phase: StepPhase, style: Style) -> String {
+    let (nice, plain) = match phase {
+        StepPhase::Pending => ("○", "[ ]"),
+        StepPhase::Running => ("●", "[>]"),
+        StepPhase::Succeeded => ("✓", "[x]"),
+        StepPhase::Failed => ("✗", "[!]"),
+        StepPhase::Cancelled | StepPhase::Skipped | StepPhase::Omitted => ("–", "[-]"),
+        StepPhase::Undoing => ("↩", "[<]"),
+        StepPhase::Undone => ("∅", "[0]"),
+        StepPhase::UndoFailed => ("✗", "[!]"),
+    };
+    style.paint(phase_colour(phase), if style.unicode { nice } else { plain })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::item::tests::{conditions, item, server, step};
+
+    fn forest() -> Vec<Item> {
+        let mut redis = step("redis", "Apply", "Pending");
+        redis["run"] = json!(0);
+        redis["dependsOn"] = json!([{"step": "heron"}]);
+        redis["why"] = json!("Taskserv redis");
+        let mut apply = step("heron", "Apply", "Running");
+        apply["why"] = json!("Server heron");
+        let workflow = item(
+            Kind::BatchWorkflow,
+            json!({"metadata": {"name": "first", "namespace": "first", "uid": "uid-first", "generation": 1},
+                "spec": {"steps": []},
+                "status": {"observedGeneration": 1, "conditions": conditions(("False", "Running", "heron is running")),
+                    "steps": [apply, redis],
+                    "progress": {"total": 2, "succeeded": 0, "failed": 0, "running": 1, "summary": "0/2"}}}),
+        );
+        let mut create = step("create", "Create", "Succeeded");
+        create["finishedAt"] = json!("2026-05-04T10:00:05Z");
+        let mut reach = step("reach", "Reach", "Pending");
+        reach["class"] = json!("Transient");
+        reach["reason"] = json!("SshRefused");
+        reach["message"] = json!("connection refused");
+        let mut heron = server("heron", ("False", "Retrying", "reach again"), json!([create, reach]));
+        heron.metadata.labels = Some([(LABEL_OWNER_UID.to_owned(), "uid-first".to_owned())].into());
+        let alone = server("curlew", ("True", "Succeeded", "all"), json!([]));
+        let workspace =
+            item(Kind::Workspace, json!({"metadata": {"name": "workspace", "namespace": "first"}, "spec": {}}));
+        vec![workspace, workflow, heron, alone]
+    }
+
+    #[test]
+    fn a_workspace_shows_all_and_a_workflow_what_it_made() {
+        let now = "2026-05-04T10:00:31Z".parse().unwrap();
+        let root = Target { kind: Kind::Workspace, name: "workspace".into() };
+        let expected = "\
+workspace/workspace not looked at yet
+|- batchworkflow/first 0/2 not Ready (Running): heron is running
+|  |- [>] heron 30s
+|  |  `- server/heron 1/2 not Ready (Retrying): reach again
+|  |     |- [x] create 4s
+|  |     `- [ ] reach Transient SshRefused: connection refused (run 1, attempt 0)
+|  `- [ ] redis after heron
+`- server/curlew 1/2 Ready
+";
+        assert_eq!(draw(&root, &forest(), now, Style::PLAIN), expected);
+        let style = Style { colour: true, unicode: true };
+        let root = Target { kind: Kind::Server, name: "heron".into() };
+        let text = draw(&root, &forest(), now, style);
+        assert!(text.contains("├─ \u{1b}[32m✓\u{1b}[0m create"), "{text}");
+    }
+}

@@ -1,0 +1,228 @@
+//! The kinds, known to this program from the start: nothing is discovered.
+
+use std::fmt;
+use std::str::FromStr;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use kube::discovery::ApiResource;
+use provisioning_api::names::{GROUP, WORKSPACE_NAME};
+use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_plan::nearest::hint;
+
+/// An argument is no kind, or no object.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KindError {
+    #[error("unknown kind '{name}'{}; known: {}", hint(.name, all_names()), known())]
+    Unknown { name: String },
+    #[error("{0}: a name is missing; write '{0} NAME' or '{0}/NAME'")]
+    NoName(&'static str),
+    #[error("'{0}' is not KIND/NAME, as the arguments before it are")]
+    Mixed(String),
+}
+
+/// One of our kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    Workspace,
+    ProviderConfig,
+    BatchWorkflow,
+    Server,
+    Taskserv,
+}
+
+impl Kind {
+    /// In the order in which people meet them.
+    pub(crate) const ALL: [Kind; 5] =
+        [Kind::Workspace, Kind::ProviderConfig, Kind::BatchWorkflow, Kind::Server, Kind::Taskserv];
+
+    /// As in manifests.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Workspace => "Workspace",
+            Kind::ProviderConfig => "ProviderConfig",
+            Kind::BatchWorkflow => "BatchWorkflow",
+            Kind::Server => "Server",
+            Kind::Taskserv => "Taskserv",
+        }
+    }
+
+    /// As in commands.
+    pub(crate) fn singular(self) -> &'static str {
+        match self {
+            Kind::Workspace => "workspace",
+            Kind::ProviderConfig => "providerconfig",
+            Kind::BatchWorkflow => "batchworkflow",
+            Kind::Server => "server",
+            Kind::Taskserv => "taskserv",
+        }
+    }
+
+    pub(crate) fn plural(self) -> &'static str {
+        match self {
+            Kind::Workspace => "workspaces",
+            Kind::ProviderConfig => "providerconfigs",
+            Kind::BatchWorkflow => "batchworkflows",
+            Kind::Server => "servers",
+            Kind::Taskserv => "taskservs",
+        }
+    }
+
+    pub(crate) fn short(self) -> &'static str {
+        match self {
+            Kind::Workspace => "ws",
+            Kind::ProviderConfig => "pcfg",
+            Kind::BatchWorkflow => "bwf",
+            Kind::Server => "srv",
+            Kind::Taskserv => "tsv",
+        }
+    }
+
+    /// Where its objects are on the API server.
+    pub(crate) fn resource(self) -> ApiResource {
+        match self {
+            Kind::Workspace => ApiResource::erase::<Workspace>(&()),
+            Kind::ProviderConfig => ApiResource::erase::<ProviderConfig>(&()),
+            Kind::BatchWorkflow => ApiResource::erase::<BatchWorkflow>(&()),
+            Kind::Server => ApiResource::erase::<Server>(&()),
+            Kind::Taskserv => ApiResource::erase::<Taskserv>(&()),
+        }
+    }
+
+    /// Its definition; holds the schema that manifests are checked against.
+    pub(crate) fn crd(self) -> CustomResourceDefinition {
+        match self {
+            Kind::Workspace => Workspace::crd(),
+            Kind::ProviderConfig => ProviderConfig::crd(),
+            Kind::BatchWorkflow => BatchWorkflow::crd(),
+            Kind::Server => Server::crd(),
+            Kind::Taskserv => Taskserv::crd(),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.singular())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = KindError;
+
+    /// Takes singular, plural and short names in any case, with or without the group.
+    fn from_str(text: &str) -> Result<Self, KindError> {
+        let lower = text.to_ascii_lowercase();
+        let bare = lower.strip_suffix(GROUP).and_then(|rest| rest.strip_suffix('.')).unwrap_or(&lower);
+        let is = |kind: &Kind| [kind.singular(), kind.plural(), kind.short()].contains(&bare);
+        Kind::ALL.into_iter().find(is).ok_or_else(|| KindError::Unknown { name: text.to_owned() })
+    }
+}
+
+fn all_names() -> impl Iterator<Item = &'static str> {
+    Kind::ALL.into_iter().flat_map(|kind| [kind.singular(), kind.plural(), kind.short()])
+}
+
+fn known() -> String {
+    Kind::ALL.map(|kind| format!("{} ({})", kind.singular(), kind.short())).join(", ")
+}
+
+/// One object by kind and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Target {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.kind, self.name)
+    }
+}
+
+/// Reads `KIND NAME…`, `KIND/NAME…`, or `workspace` alone: there is one in a namespace.
+pub(crate) fn targets(words: &[String]) -> Result<Vec<Target>, KindError> {
+    let Some(first) = words.first() else { return Ok(Vec::new()) };
+    if first.contains('/') {
+        let target = |word: &String| {
+            let (kind, name) = word.split_once('/').ok_or_else(|| KindError::Mixed(word.clone()))?;
+            let kind: Kind = kind.parse()?;
+            let name = (!name.is_empty()).then(|| name.to_owned()).ok_or(KindError::NoName(kind.singular()))?;
+            Ok(Target { kind, name })
+        };
+        return words.iter().map(target).collect();
+    }
+    let kind: Kind = first.parse()?;
+    match (kind, &words[1..]) {
+        (Kind::Workspace, []) => Ok(vec![Target { kind, name: WORKSPACE_NAME.to_owned() }]),
+        (_, []) => Err(KindError::NoName(kind.singular())),
+        (_, names) => Ok(names.iter().map(|name| Target { kind, name: name.clone() }).collect()),
+    }
+}
+
+/// Reads a list of kinds for `list` and `watch`: `all`, several words, or one word with commas. Nothing means all.
+pub(crate) fn kinds(words: &[String]) -> Result<Vec<Kind>, KindError> {
+    let mut kinds = Vec::new();
+    for word in words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty()) {
+        if word == "all" {
+            return Ok(Kind::ALL.to_vec());
+        }
+        let kind = word.parse()?;
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    Ok(if kinds.is_empty() { Kind::ALL.to_vec() } else { kinds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn names_are_those_of_the_definitions() {
+        for kind in Kind::ALL {
+            let names = kind.crd().spec.names;
+            assert_eq!(names.kind, kind.name());
+            assert_eq!(names.plural, kind.plural());
+            assert_eq!(names.singular.as_deref(), Some(kind.singular()));
+            assert_eq!(names.short_names, Some(vec![kind.short().to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_kind_has_many_spellings() {
+        for text in ["srv", "server", "servers", "Server", "SERVERS", "servers.provisioning.dev"] {
+            assert_eq!(text.parse::<Kind>().unwrap(), Kind::Server, "{text}");
+        }
+        let error = "sever".parse::<Kind>().unwrap_err().to_string();
+        assert!(error.starts_with("unknown kind 'sever' (did you mean 'server'?); known: workspace (ws), "), "{error}");
+        assert!("pods".parse::<Kind>().is_err());
+    }
+
+    #[test]
+    fn objects_are_named_in_both_ways_of_kubectl() {
+        let shown = |text: &str| targets(&words(text)).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown("srv heron curlew"), ["server/heron", "server/curlew"]);
+        assert_eq!(shown("srv/heron bwf/first"), ["server/heron", "batchworkflow/first"]);
+        assert_eq!(shown("ws"), ["workspace/workspace"]);
+        assert_eq!(
+            targets(&words("srv")).unwrap_err().to_string(),
+            "server: a name is missing; write 'server NAME' or 'server/NAME'"
+        );
+        assert!(targets(&words("srv/heron curlew")).is_err());
+        assert!(targets(&words("srv/")).is_err());
+    }
+
+    #[test]
+    fn kinds_come_in_words_or_with_commas() {
+        assert_eq!(kinds(&words("srv,tsv servers")).unwrap(), [Kind::Server, Kind::Taskserv]);
+        assert_eq!(kinds(&words("all")).unwrap(), Kind::ALL);
+        assert_eq!(kinds(&[]).unwrap(), Kind::ALL);
+        assert!(kinds(&words("srv,tvs")).is_err());
+    }
+}

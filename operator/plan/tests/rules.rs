@@ -1,0 +1,257 @@
+//! Single rules, each at one decision.
+
+mod support;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
+use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
+use provisioning_plan::graph::Graph;
+use provisioning_plan::observed::{Observed, Outcome, RunView};
+use provisioning_plan::settle::settle;
+use support::{at, entry, graph, graph_error, phases, policy, stored};
+
+fn ended(id: &str, outcome: Outcome) -> Observed {
+    Observed::from([(id.to_owned(), RunView::Ended(outcome))])
+}
+
+/// One whole pass.
+fn pass(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: &Policy, now: Timestamp) -> Decision {
+    decide(graph, &settle(steps, observed, now), observed, policy, now)
+}
+
+/// Entries of a graph whose steps all succeeded.
+fn all_succeeded(graph: &Graph) -> Vec<StepStatus> {
+    let mut steps = decide(graph, &[], &Observed::new(), &policy(), at(0)).steps;
+    for step in &mut steps {
+        step.phase = StepPhase::Succeeded;
+        step.run = 1;
+        step.epoch = 1;
+        step.started_at = Some(Time(at(0)));
+        step.finished_at = Some(Time(at(5)));
+        step.effect = StepEffect::Possible;
+    }
+    steps
+}
+
+#[test]
+fn a_retry_time_is_what_the_api_server_gives_back() {
+    let graph = graph("heron create");
+    let now = at(10) + SignedDuration::from_millis(321);
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let failed = ended("heron", Outcome::failed(FailureClass::Transient, "Reset", "connection reset"));
+    let decision = pass(&graph, &started.steps, &failed, &policy(), now);
+    let retry_at = decision.steps[0].retry_at.clone();
+    assert!(retry_at.is_some());
+    assert_eq!(stored(&decision.steps)[0].retry_at, retry_at);
+}
+
+#[test]
+fn nothing_is_undone_under_what_is_built_on_it_directly_or_not() {
+    let graph = graph("heron create\nreach reach after=heron\nredis install after=reach");
+    let steps = all_succeeded(&graph);
+    let deletion = Policy { mode: Mode::Delete, ..policy() };
+    let decision = pass(&graph, &steps, &Observed::new(), &deletion, at(10));
+    assert_eq!(decision.start, ["redis"]);
+}
+
+#[test]
+fn an_open_entry_keeps_what_it_was_started_with() {
+    let before = graph("heron apply\nredis apply after=heron");
+    let mut steps = all_succeeded(&before);
+    steps[1].phase = StepPhase::Running;
+    let observed = Observed::from([("redis".to_owned(), RunView::Alive)]);
+    let after = graph("redis apply undo=Orphan");
+    let decision = pass(&after, &steps, &observed, &policy(), at(10));
+    assert_eq!(entry(&decision.steps, "redis"), entry(&steps, "redis"));
+    assert!(decision.start.is_empty(), "heron was undone under the open redis");
+}
+
+#[test]
+fn a_step_whose_undo_failed_can_be_wanted_again() {
+    let graph = graph("heron apply");
+    let mut steps = all_succeeded(&graph);
+    steps[0].phase = StepPhase::Undoing;
+    steps[0].class = Some(FailureClass::Transient);
+    steps[0].retry_at = Some(Time(at(100)));
+    let decision = pass(&graph, &steps, &Observed::new(), &policy(), at(10));
+    assert_eq!(decision.start, ["heron"]);
+    assert_eq!(decision.steps[0].phase, StepPhase::Running);
+}
+
+#[test]
+fn what_was_open_while_its_dependency_ran_again_runs_again_itself() {
+    let text = "heron apply\nredis apply after=heron";
+    let mut steps = all_succeeded(&graph(text));
+    steps[1].phase = StepPhase::Running;
+    steps[1].started_at = Some(Time(at(6)));
+    let changed = graph("heron apply input=2\nredis apply after=heron");
+    let alive = Observed::from([("redis".to_owned(), RunView::Alive)]);
+    let first = pass(&changed, &steps, &alive, &policy(), at(6));
+    assert_eq!((first.start.len(), first.wake_at), (0, Some(at(7))), "within one second the order could not be told");
+    let second = pass(&changed, &first.steps, &alive, &policy(), at(7));
+    assert_eq!(second.start, ["heron"]);
+    let both = Observed::from([
+        ("heron".to_owned(), RunView::Ended(Outcome::succeeded())),
+        ("redis".to_owned(), RunView::Ended(Outcome::succeeded())),
+    ]);
+    let third = pass(&changed, &stored(&second.steps), &both, &policy(), at(20));
+    assert_eq!(third.start, ["redis"]);
+}
+
+#[test]
+fn a_retry_that_was_asked_for_is_not_forgotten_for_want_of_a_place() {
+    let graph = graph("heron create");
+    let mut steps = all_succeeded(&graph);
+    steps[0].phase = StepPhase::UndoFailed;
+    steps[0].class = Some(FailureClass::Invalid);
+    let asked = Policy { mode: Mode::Delete, available: 0, retry_requested: true, ..policy() };
+    let first = pass(&graph, &steps, &Observed::new(), &asked, at(10));
+    assert!(first.start.is_empty());
+    let later = Policy { mode: Mode::Delete, ..policy() };
+    let second = pass(&graph, &first.steps, &Observed::new(), &later, at(11));
+    assert_eq!(second.start, ["heron"]);
+}
+
+#[test]
+fn a_wish_for_the_next_try_does_not_outlive_the_last_one() {
+    let graph = graph("heron create limit=0");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let mut outcome = Outcome::failed(FailureClass::Throttled, "TooManyRequests", "slow down");
+    outcome.retry_after_seconds = Some(60);
+    let failed = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
+    assert!(matches!(failed.verdict, Verdict::Failed(_)), "{:?}", failed.verdict);
+    let outcome = Outcome { retry_after_seconds: Some(60), ..Outcome::succeeded() };
+    let succeeded = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
+    assert_eq!(succeeded.verdict, Verdict::Ready);
+}
+
+#[test]
+fn a_deletion_gives_up_a_forward_run_that_has_no_executor_yet() {
+    let graph = graph("heron apply");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let deletion = Policy { mode: Mode::Delete, ..policy() };
+    let observed = Observed::from([("heron".to_owned(), RunView::Missing { ours: true })]);
+    let decision = pass(&graph, &started.steps, &observed, &deletion, at(1));
+    assert_eq!((decision.resume.len(), decision.give_up), (0, vec!["heron".to_owned()]));
+}
+
+#[test]
+fn what_a_run_leaves_fits_into_the_object_or_fails_with_words() {
+    let graph = graph("heron create");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let with =
+        |outputs: Vec<(String, String)>| Outcome { outputs: outputs.into_iter().collect(), ..Outcome::succeeded() };
+    let long_id = Outcome { external_id: Some("x".repeat(257)), ..Outcome::succeeded() };
+    let cases = [
+        (with((0..65).map(|number| (format!("o{number}"), String::new())).collect()), "TooManyOutputs"),
+        (with(vec![("motd".into(), "x".repeat(2049))]), "OutputTooLarge"),
+        (with((0..9).map(|number| (format!("o{number}"), "x".repeat(2000))).collect()), "OutputsTooLarge"),
+        (long_id, "ExternalIdTooLong"),
+    ];
+    for (outcome, reason) in cases {
+        let failed = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
+        let step = &failed.steps[0];
+        assert_eq!((step.phase, step.reason.as_str()), (StepPhase::Failed, reason));
+        assert_eq!(step.effect, StepEffect::Possible, "it may have acted");
+    }
+}
+
+#[test]
+fn a_failure_or_an_undo_is_judged_by_itself_and_not_by_the_size_of_its_outputs() {
+    let graph = graph("heron create");
+    let outputs = [("log".to_owned(), "x".repeat(20_000))];
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let mut outcome = Outcome::failed(FailureClass::Transient, "Reset", "connection reset");
+    outcome.outputs = outputs.clone().into();
+    let failed = pass(&graph, &started.steps, &ended("heron", outcome), &policy(), at(10));
+    assert_eq!(failed.steps[0].class, Some(FailureClass::Transient));
+
+    let deletion = Policy { mode: Mode::Delete, ..policy() };
+    let undoing = pass(&graph, &all_succeeded(&graph), &Observed::new(), &deletion, at(10));
+    let outcome = Outcome { outputs: outputs.into(), ..Outcome::succeeded() };
+    let undone = pass(&graph, &undoing.steps, &ended("heron", outcome), &deletion, at(20));
+    assert_eq!(undone.verdict, Verdict::Deleted);
+}
+
+#[test]
+fn texts_of_any_length_are_cut_to_what_status_holds() {
+    let name = "heron-".repeat(42);
+    let text = "ä".repeat(400);
+    let mut wanted = support::steps(&format!("{name} create gone={text}\nredis install after={name}"));
+    wanted[0].why.clone_from(&text);
+    let graph = Graph::new(wanted).unwrap();
+    let decision = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    for step in &decision.steps {
+        assert_eq!(step.phase, StepPhase::Omitted);
+        assert!(step.message.len() <= 256, "{} bytes", step.message.len());
+        assert!(step.why.len() <= 128, "{} bytes", step.why.len());
+    }
+    let graph = support::graph("heron create");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let failed = ended("heron", Outcome::failed(FailureClass::Invalid, &"Long".repeat(40), text));
+    let decision = pass(&graph, &started.steps, &failed, &policy(), at(10));
+    assert_eq!(decision.steps[0].reason.len(), 64);
+}
+
+#[test]
+fn a_graph_that_status_cannot_hold_is_refused() {
+    let many: String = (0..65).map(|number| format!("s{number} apply\n")).collect();
+    let names: Vec<String> = (0..65).map(|number| format!("s{number}")).collect();
+    let error = graph_error(&format!("{many}last apply after={}", names.join(",")));
+    assert!(error.to_string().starts_with("65 dependencies of one step are more than the 64"), "{error}");
+    let error = graph_error(&format!("{} apply", "x".repeat(254)));
+    assert!(error.to_string().starts_with("254 bytes in the name of one step are more than the 253"), "{error}");
+}
+
+#[test]
+fn an_object_is_not_ready_while_something_removed_has_to_be_undone() {
+    let steps = all_succeeded(&graph("heron apply\ncurlew apply"));
+    let without = graph("curlew apply");
+    let full = Policy { available: 0, ..policy() };
+    let decision = pass(&without, &steps, &Observed::new(), &full, at(10));
+    assert!(matches!(decision.verdict, Verdict::Running(_)), "{:?}", decision.verdict);
+    let suspended = Policy { suspended: Some("Workspace workspace".into()), ..policy() };
+    let decision = pass(&without, &steps, &Observed::new(), &suspended, at(10));
+    assert!(matches!(decision.verdict, Verdict::Suspended(_)), "{:?}", decision.verdict);
+    let forget = Policy { removed: RemovedSteps::Forget, ..full };
+    let decision = pass(&without, &steps, &Observed::new(), &forget, at(10));
+    assert_eq!(decision.verdict, Verdict::Ready);
+}
+
+#[test]
+fn a_deletion_is_blocked_only_when_nothing_else_moves_and_then_names_what_remains() {
+    let graph = graph("heron create\nredis install after=heron\ncurlew create");
+    let mut steps = all_succeeded(&graph);
+    let redis = steps.iter_mut().find(|step| step.id == "redis").unwrap();
+    redis.phase = StepPhase::UndoFailed;
+    redis.class = Some(FailureClass::Invalid);
+    redis.message = "unit is masked".into();
+    let full = Policy { mode: Mode::Delete, available: 0, ..policy() };
+    let decision = pass(&graph, &steps, &Observed::new(), &full, at(10));
+    let words = "undo of step 'redis' failed (Invalid): unit is masked";
+    assert_eq!(decision.verdict, Verdict::Deleting(format!("undo of 'curlew' is next; {words}")));
+    steps.iter_mut().find(|step| step.id == "curlew").unwrap().effect = StepEffect::None;
+    let decision = pass(&graph, &steps, &Observed::new(), &full, at(10));
+    assert_eq!(decision.verdict, Verdict::DeletionBlocked(format!("{words}; what remains: heron, redis")));
+    assert_eq!(phases(&decision.steps)["heron"], StepPhase::Succeeded);
+}
+
+#[test]
+fn a_leader_that_was_replaced_starts_and_ends_nothing() {
+    let graph = graph("heron create\ncurlew create");
+    let mut steps = all_succeeded(&graph);
+    steps[0].epoch = 2;
+    steps[0].phase = StepPhase::Running;
+    steps[1].phase = StepPhase::Pending;
+    let decision = pass(&graph, &steps, &Observed::new(), &policy(), at(10));
+    assert_eq!((decision.start.len(), decision.resume.len(), decision.give_up.len()), (0, 0, 0));
+    assert!(matches!(decision.verdict, Verdict::Waiting(_)));
+}
+
+#[test]
+fn nothing_starts_with_unknown_inputs() {
+    let decision = pass(&graph("redis install unknown"), &[], &Observed::new(), &policy(), at(0));
+    assert!(decision.start.is_empty());
+    assert!(matches!(decision.verdict, Verdict::Waiting(_)));
+}

@@ -1,0 +1,386 @@
+//! The invariants of protocols §7, as far as the planner can know them, checked at every pass of every test.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use provisioning_api::names::MAX_STEP_MESSAGE;
+use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus};
+use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
+use provisioning_plan::graph::{Gate, Graph};
+use provisioning_plan::observed::{Observed, RunView};
+use provisioning_plan::summary;
+
+use super::{is_undoable, stored};
+
+/// One pass, all of it.
+pub struct Pass<'a> {
+    pub graph: &'a Graph,
+    pub before: &'a [StepStatus],
+    pub settled: &'a [StepStatus],
+    pub observed: &'a Observed,
+    pub policy: &'a Policy,
+    pub now: Timestamp,
+    pub decision: &'a Decision,
+    /// Steps that really left something behind: what the world knows and the planner can only guess.
+    pub effects: &'a BTreeSet<String>,
+}
+
+fn by_id(steps: &[StepStatus]) -> BTreeMap<&str, &StepStatus> {
+    steps.iter().map(|step| (step.id.as_str(), step)).collect()
+}
+
+fn is_owed(entry: &StepStatus) -> bool {
+    is_undoable(entry.undo) && (entry.effect == StepEffect::Possible || entry.phase == StepPhase::Undoing)
+}
+
+impl Pass<'_> {
+    /// Everything that one pass can show.
+    pub fn check(&self) {
+        self.same_arguments_same_decision();
+        self.order_of_the_list();
+        self.runs_and_epochs_rise();
+        self.open_entries_are_not_rewritten();
+        self.starts_have_their_dependencies();
+        self.undo_goes_backward();
+        self.caps_hold();
+        self.bounds_hold();
+        self.effects_are_known();
+        self.verdict_is_true();
+        self.nothing_new_changes_nothing();
+        self.no_hot_loop();
+    }
+
+    fn same_arguments_same_decision(&self) {
+        let again = decide(self.graph, self.settled, self.observed, self.policy, self.now);
+        assert_eq!(*self.decision, again, "the same arguments gave another decision");
+    }
+
+    fn order_of_the_list(&self) {
+        let wanted: Vec<&str> = self.graph.steps().iter().map(|step| step.id.as_str()).collect();
+        let listed: Vec<&str> = self.decision.steps.iter().map(|step| step.id.as_str()).collect();
+        assert_eq!(listed[..wanted.len()], wanted[..], "the graph's order is kept");
+        let rest = &listed[wanted.len()..];
+        let kept: Vec<&str> = self.settled.iter().map(|step| step.id.as_str()).filter(|id| rest.contains(id)).collect();
+        assert_eq!(rest, kept, "removed steps keep their order");
+    }
+
+    /// S6.
+    fn runs_and_epochs_rise(&self) {
+        let before = by_id(self.before);
+        for entry in &self.decision.steps {
+            let run = before.get(entry.id.as_str()).map_or(0, |old| old.run);
+            let started = self.decision.start.contains(&entry.id);
+            assert_eq!(entry.run, run + i64::from(started), "S6: run of {} rises by one with an intent", entry.id);
+            if let Some(old) = before.get(entry.id.as_str()) {
+                assert!(entry.epoch >= old.epoch, "S6: the epoch of {} fell", entry.id);
+            }
+            if started {
+                assert_eq!(entry.epoch, self.policy.epoch, "an intent carries the leader's epoch");
+                assert!(entry.is_open(), "{} was started and is not open", entry.id);
+            }
+        }
+        for id in &self.decision.start {
+            assert!(!self.decision.resume.contains(id) && !self.decision.give_up.contains(id), "{id} twice");
+        }
+    }
+
+    /// Protocols §2: it is ended first.
+    fn open_entries_are_not_rewritten(&self) {
+        let after = by_id(&self.decision.steps);
+        for old in self.settled.iter().filter(|step| step.is_open()) {
+            let new = after.get(old.id.as_str()).unwrap_or_else(|| panic!("the open entry {} was dropped", old.id));
+            let unstamped = StepStatus { epoch: old.epoch, ..(*new).clone() };
+            assert_eq!(*old, unstamped, "an open entry was rewritten");
+        }
+    }
+
+    /// S2, suspension, gates, times.
+    fn starts_have_their_dependencies(&self) {
+        let after = by_id(&self.decision.steps);
+        let settled = by_id(self.settled);
+        for id in &self.decision.start {
+            let entry = after[id.as_str()];
+            let old = settled.get(id.as_str());
+            assert!(!old.is_some_and(|old| old.is_open()), "{id} was open already");
+            let asked = self.policy.retry_requested;
+            if let Some(at) = old.and_then(|old| old.retry_at.as_ref()).filter(|_| !asked)
+                && old.is_some_and(|old| matches!(old.phase, StepPhase::Pending | StepPhase::Undoing))
+                && old.is_some_and(|old| old.input_hash == entry.input_hash)
+                && self.graph.get(id).is_some() == (entry.open_direction() == Some(Direction::Forward))
+            {
+                let replanned = self.decision.notes.iter().any(|note| note.starts_with(&format!("plan {id} again")));
+                assert!(replanned || at.0 <= self.now, "{id} was started before its time");
+            }
+            if entry.open_direction() != Some(Direction::Forward) {
+                continue;
+            }
+            assert_eq!(self.policy.mode, Mode::Forward, "S5: forward start of {id} in a deletion");
+            assert_eq!(self.policy.suspended, None, "{id} was started while suspended");
+            let step = self.graph.get(id).unwrap_or_else(|| panic!("{id} is not wanted"));
+            assert_eq!(step.gate, Gate::Open, "{id} was started behind a closed gate");
+            let hash = step.input_hash.as_ref().unwrap_or_else(|| panic!("{id} was started without inputs"));
+            assert_eq!(entry.input_hash, hash.as_str(), "{id} was started with an old input");
+            for dependency in &step.depends_on {
+                let other = after[dependency.step.as_str()];
+                match dependency.type_ {
+                    DependencyType::Hard => {
+                        let done = matches!(other.phase, StepPhase::Succeeded | StepPhase::Skipped);
+                        assert!(done, "S2: {id} was started while {} is {:?}", other.id, other.phase);
+                        let wanted = self.graph.get(&other.id).unwrap();
+                        if let (Gate::Open, Some(hash)) = (&wanted.gate, &wanted.input_hash) {
+                            assert_eq!(
+                                other.input_hash,
+                                hash.as_str(),
+                                "S2: {id} was started over an old {}",
+                                other.id
+                            );
+                        }
+                    }
+                    DependencyType::Soft => {
+                        assert!(other.phase.is_terminal(), "{id} did not wait for {}", other.id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// S5.
+    fn undo_goes_backward(&self) {
+        let settled = by_id(self.settled);
+        for entry in self.decision.steps.iter().filter(|entry| self.decision.start.contains(&entry.id)) {
+            if entry.open_direction() != Some(Direction::Undo) {
+                continue;
+            }
+            let old = settled[entry.id.as_str()];
+            assert_eq!(old.effect, StepEffect::Possible, "S5: {} had no effect and is undone", entry.id);
+            assert!(is_undoable(entry.undo), "{} cannot be undone", entry.id);
+            let wanted = self.policy.mode == Mode::Forward && self.graph.get(&entry.id).is_some();
+            assert!(!wanted, "{} is wanted and is undone", entry.id);
+            for other in self.built_on(&entry.id) {
+                assert!(!other.is_open(), "S5: {} is undone under the open {}", entry.id, other.id);
+                assert!(!is_owed(other), "S5: {} is undone before {}", entry.id, other.id);
+            }
+        }
+    }
+
+    /// All that depends on a step, directly or not, as far as the order of the list allows.
+    fn built_on(&self, id: &str) -> Vec<&StepStatus> {
+        let mut found: BTreeSet<&str> = BTreeSet::from([id]);
+        let mut dependents = Vec::new();
+        for entry in &self.decision.steps {
+            let depends = entry.depends_on.iter().any(|dependency| found.contains(dependency.step.as_str()));
+            if depends && entry.id != id {
+                found.insert(&entry.id);
+                dependents.push(entry);
+            }
+        }
+        dependents
+    }
+
+    /// S8.
+    fn caps_hold(&self) {
+        let open = |steps: &[StepStatus]| steps.iter().filter(|step| step.is_open()).count();
+        let most = self.policy.parallelism.max(open(self.settled));
+        assert!(open(&self.decision.steps) <= most, "S8: more than {most} open");
+        assert!(self.decision.start.len() <= self.policy.available, "S8: more starts than free places");
+    }
+
+    /// Whatever is longer, the API server refuses the whole status.
+    fn bounds_hold(&self) {
+        for entry in &self.decision.steps {
+            assert!(entry.message.len() <= MAX_STEP_MESSAGE, "{}: message of {} bytes", entry.id, entry.message.len());
+            assert!(entry.reason.len() <= 64, "{}: reason of {} bytes", entry.id, entry.reason.len());
+            assert!(entry.why.len() <= 128, "{}: why of {} bytes", entry.id, entry.why.len());
+        }
+        let progress = summary::progress(&self.decision.steps);
+        assert_eq!(usize::try_from(progress.total).unwrap(), self.decision.steps.len());
+        assert!(progress.succeeded + progress.failed + progress.running <= progress.total);
+        assert_eq!(progress.summary, format!("{}/{}", progress.succeeded, progress.total));
+        let open = self.decision.steps.iter().filter(|step| step.is_open()).count();
+        assert_eq!(usize::try_from(progress.running).unwrap(), open);
+    }
+
+    /// What really exists is open, or remembered as possible, or was left on purpose.
+    fn effects_are_known(&self) {
+        let after = by_id(&self.decision.steps);
+        for id in self.effects {
+            let Some(entry) = after.get(id.as_str()) else {
+                let old = by_id(self.settled);
+                let left = self.policy.removed == RemovedSteps::Forget
+                    || old.get(id.as_str()).is_none_or(|old| !is_undoable(old.undo));
+                assert!(left, "{id} left something behind and was forgotten");
+                continue;
+            };
+            let gone = entry.reason == "Gone";
+            assert!(entry.is_open() || entry.effect == StepEffect::Possible || gone, "the effect of {id} is not known");
+        }
+    }
+
+    fn verdict_is_true(&self) {
+        let entries = &self.decision.steps;
+        let wanted = |entry: &&StepStatus| self.graph.get(&entry.id).is_some();
+        let open = entries.iter().any(StepStatus::is_open);
+        match &self.decision.verdict {
+            Verdict::Ready => {
+                let mut all = entries.iter().filter(wanted);
+                assert!(all.all(|entry| matches!(entry.phase, StepPhase::Succeeded | StepPhase::Skipped)), "Ready?");
+                assert!(!open, "Ready with an open run");
+                let owed = entries.iter().any(|entry| !wanted(&entry) && is_owed(entry));
+                assert!(!owed, "Ready while something has to be undone");
+            }
+            Verdict::Failed(_) => {
+                assert!(!open && self.decision.wake_at.is_none(), "Failed, but it goes on by itself");
+            }
+            Verdict::DeletionBlocked(_) => {
+                assert!(!open && self.decision.wake_at.is_none(), "blocked, but it goes on by itself");
+            }
+            Verdict::Deleted => {
+                assert!(!open && !entries.iter().any(is_owed), "Deleted, but something is left");
+            }
+            Verdict::Suspended(_) => assert!(self.policy.suspended.is_some()),
+            Verdict::Running(_) | Verdict::Retrying(_) | Verdict::Waiting(_) | Verdict::Deleting(_) => {}
+        }
+        let free = self.policy.available > self.decision.start.len() && self.policy.parallelism > 0;
+        let held = self.policy.suspended.is_some() && self.policy.mode == Mode::Forward;
+        let gated = self.graph.steps().iter().any(|step| matches!(step.gate, Gate::Waiting(_)));
+        if !open && self.decision.wake_at.is_none() && free && !held && !gated {
+            let over = matches!(
+                self.decision.verdict,
+                Verdict::Ready | Verdict::Failed(_) | Verdict::Deleted | Verdict::DeletionBlocked(_)
+            );
+            assert!(over, "L1: nothing will happen, and the verdict is {:?}: {entries:#?}", self.decision.verdict);
+        }
+    }
+
+    /// L4: the next pass, with nothing new, writes nothing and starts nothing.
+    fn nothing_new_changes_nothing(&self) {
+        let after = stored(&self.decision.steps);
+        let observed: Observed = after
+            .iter()
+            .filter(|step| step.is_open())
+            .map(|step| {
+                let view = match self.observed.get(&step.id) {
+                    Some(view) if !self.decision.start.contains(&step.id) => view.clone(),
+                    Some(_) | None => RunView::Alive,
+                };
+                (step.id.clone(), view)
+            })
+            .collect();
+        let policy = Policy {
+            retry_requested: false,
+            available: self.policy.available - self.decision.start.len(),
+            ..self.policy.clone()
+        };
+        let next = decide(self.graph, &after, &observed, &policy, self.now);
+        assert_eq!(next.steps, after, "L4: a pass without news changed something");
+        assert!(next.start.is_empty(), "L4: a pass without news started {:?}", next.start);
+        assert_eq!(next.verdict, self.decision.verdict, "a pass without news came to another verdict");
+        assert_eq!(next.wake_at, self.decision.wake_at, "a pass without news wakes at another time");
+    }
+
+    fn no_hot_loop(&self) {
+        if let Some(at) = self.decision.wake_at {
+            assert!(at > self.now, "the wake-up is not in the future");
+        }
+    }
+}
+
+/// What was done so far, for what one pass cannot show.
+#[derive(Default)]
+pub struct History {
+    clock: usize,
+    /// When the last forward run of a step was started, and under which hard dependencies.
+    started: BTreeMap<String, (usize, Vec<String>)>,
+    /// When it was last planned again or started.
+    touched: BTreeMap<String, usize>,
+    /// Steps whose last forward run succeeded, with its input.
+    succeeded: BTreeMap<String, String>,
+}
+
+impl History {
+    /// Takes one pass in; S4 is checked with it.
+    pub fn record(&mut self, pass: &Pass<'_>) {
+        self.clock += 1;
+        for (old, new) in pass.before.iter().zip(pass.settled) {
+            if old != new {
+                if new.phase == StepPhase::Succeeded {
+                    self.succeeded.insert(new.id.clone(), new.input_hash.clone());
+                } else {
+                    self.succeeded.remove(&new.id);
+                }
+            }
+        }
+        let settled = by_id(pass.settled);
+        for entry in &pass.decision.steps {
+            let phase = settled.get(entry.id.as_str()).map(|old| old.phase);
+            let started = pass.decision.start.contains(&entry.id);
+            if started && entry.phase == StepPhase::Running {
+                self.check_again(pass, entry);
+            }
+            if started || (entry.phase == StepPhase::Pending && phase != Some(StepPhase::Pending)) {
+                self.touched.insert(entry.id.clone(), self.clock);
+            }
+            if started && entry.phase == StepPhase::Running {
+                let hard = entry.depends_on.iter().filter(|dependency| dependency.type_ == DependencyType::Hard);
+                let hard = hard.map(|dependency| dependency.step.clone()).collect();
+                self.started.insert(entry.id.clone(), (self.clock, hard));
+            }
+        }
+        let gone = |id: &str| {
+            let entry = pass.decision.steps.iter().find(|entry| entry.id == id);
+            entry.is_none_or(|entry| entry.phase == StepPhase::Undone)
+                || pass.settled.iter().any(|old| old.id == id && old.phase == StepPhase::Undone)
+        };
+        let known: Vec<String> = self.started.keys().filter(|id| gone(id)).cloned().collect();
+        for id in known {
+            self.forget(&id);
+            self.succeeded.remove(&id);
+        }
+        if pass.decision.verdict == Verdict::Ready {
+            self.check_nothing_is_stale(pass.graph);
+        }
+    }
+
+    /// S4: what succeeded with an equal input is executed again only if something that it depends on was.
+    fn check_again(&self, pass: &Pass<'_>, entry: &StepStatus) {
+        if self.succeeded.get(&entry.id) != Some(&entry.input_hash) {
+            return;
+        }
+        let Some((last, recorded)) = self.started.get(&entry.id) else { return };
+        let mut todo: Vec<String> = recorded.clone();
+        todo.push(entry.id.clone());
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let mut cause = false;
+        while let Some(id) = todo.pop() {
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            cause |= id != entry.id && self.touched.get(&id).is_some_and(|at| at > last);
+            let step = pass.graph.get(&id);
+            todo.extend(step.into_iter().flat_map(|step| &step.depends_on).map(|other| other.step.to_string()));
+        }
+        assert!(cause, "S4: {} succeeded with an equal input and is executed again", entry.id);
+    }
+
+    /// When all is done, everything is newer than what it was built on.
+    fn check_nothing_is_stale(&self, graph: &Graph) {
+        for step in graph.steps() {
+            let Some((at, recorded)) = self.started.get(step.id.as_str()) else { continue };
+            for dependency in step.depends_on.iter().filter(|other| other.type_ == DependencyType::Hard) {
+                let name = dependency.step.as_str();
+                let Some((before, _)) = self.started.get(name) else { continue };
+                if recorded.iter().any(|other| other == name) {
+                    assert!(before < at, "Ready, but {name} ran again under {} and that did not", step.id);
+                }
+            }
+        }
+    }
+
+    /// A step that was undone or left the list says nothing about those that once needed it.
+    fn forget(&mut self, id: &str) {
+        self.started.remove(id);
+        for (_, recorded) in self.started.values_mut() {
+            recorded.retain(|other| other != id);
+        }
+    }
+}
