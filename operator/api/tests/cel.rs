@@ -1,6 +1,6 @@
 //! Each CEL rule of the definitions accepts what it should and refuses what it should, with its message. The fixtures in
 //! `cel/` are whole objects; the tests on a cluster replay them against a real API server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The closed list of reasons.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
 //! What users are told to apply is valid, decodes strictly, and says what is meant; what is over a bound is refused.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 
 mod support;
 

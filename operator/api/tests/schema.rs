@@ -1,5 +1,5 @@
 //! What every generated definition has to be (conventions.md, architecture.md §3).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 
 mod support;
 

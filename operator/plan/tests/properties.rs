@@ -1,7 +1,7 @@
 //! Random graphs, outcomes and interventions. Every pass is checked by `support::invariants` (S2, S4, S5, S6, S8, L4, and
 //! that open entries are never rewritten); here the end is: with finitely many faults every run comes to rest, and when it
 //! is asked again often enough, to Ready or Deleted (L1, L2).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 
 mod support;
 
