@@ -84,24 +84,19 @@ fn ask_again(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
 
 /// Starts every undo among `ids` whose dependents are done with.
 fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
-    let mut held = held_back(&pass.entries);
+    while let Some((position, what)) = gone(pass, ids) {
+        pass.notes.push(format!("{} is undone: {what}", pass.entries[position].id));
+        nothing_left(&mut pass.entries[position], &what);
+    }
+    let held = held_back(&pass.entries);
     for position in (0..pass.entries.len()).rev() {
         let entry = &pass.entries[position];
         if !ids.contains(&entry.id) || entry.is_open() || !is_owed(entry) || held[position] {
             continue;
         }
-        match pass.gate(&entry.id) {
-            Gate::Open => {}
-            Gate::Waiting(what) => {
-                pass.waiting.insert(pass.entries[position].id.clone(), what);
-                continue;
-            }
-            Gate::Gone(what) => {
-                pass.notes.push(format!("{} is undone: {what}", pass.entries[position].id));
-                nothing_left(&mut pass.entries[position], &what);
-                held = held_back(&pass.entries);
-                continue;
-            }
+        if let Gate::Waiting(what) = pass.gate(&entry.id) {
+            pass.waiting.insert(pass.entries[position].id.clone(), what);
+            continue;
         }
         if !may_start(pass, position) {
             continue;
@@ -116,6 +111,19 @@ fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
         pass.notes.push(format!("undo {id} run {}", pass.entries[position].run));
         pass.start.push(id);
     }
+}
+
+/// An entry that waits for nothing but its own undo, and whose server is gone: the last one in the list.
+fn gone(pass: &Pass<'_>, ids: &BTreeSet<String>) -> Option<(usize, String)> {
+    let held = held_back(&pass.entries);
+    let due = |position: &usize| {
+        let entry = &pass.entries[*position];
+        ids.contains(&entry.id) && !entry.is_open() && is_owed(entry) && !held[*position]
+    };
+    (0..pass.entries.len()).rev().filter(due).find_map(|position| match pass.gate(&pass.entries[position].id) {
+        Gate::Gone(what) => Some((position, what)),
+        Gate::Open | Gate::Waiting(_) => None,
+    })
 }
 
 /// Which entries must wait, by position: something built on them, directly or not, is open or waits for its own undo.

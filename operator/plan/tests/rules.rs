@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
-use provisioning_plan::graph::Graph;
+use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::observed::{Observed, Outcome, RunView};
 use provisioning_plan::settle::settle;
 use support::{at, entry, graph, graph_error, phases, policy, stored};
@@ -306,4 +306,13 @@ fn what_was_removed_while_open_is_undone_before_what_it_was_started_on() {
     let done = ended("redis", Outcome::succeeded());
     let decision = pass(&nothing, &without_heron.steps, &done, &policy(), at(20));
     assert_eq!(decision.start, ["redis"]);
+}
+
+#[test]
+fn what_is_freed_by_a_gone_server_moves_in_the_same_pass() {
+    let mut steps = all_succeeded(&graph("heron create\nredis install after=heron"));
+    steps.reverse();
+    let gates = [("redis".to_owned(), Gate::Gone("Server 'heron' is gone".to_owned()))].into();
+    let decision = pass(&Graph::default(), &steps, &Observed::new(), &Policy { gates, ..policy() }, at(10));
+    assert_eq!(decision.start, ["heron"]);
 }
