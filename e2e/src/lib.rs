@@ -27,6 +27,7 @@ mod audit;
 mod case;
 mod cluster;
 mod failure;
+pub mod faults;
 mod objects;
 mod redis;
 mod servers;

@@ -64,7 +64,7 @@ fn the_first_example_runs_once_as_planned_and_goes_in_reverse() {
 async fn redis_answers(case: &Case, server: &str, port: u16) -> Result<()> {
     let mut redis = Redis::connect(&format!("{}:{port}", case.address(server).await?)).await?;
     ensure!(redis.ask(&["SET", "greeting", &case.namespace]).await? == ["OK"]);
-    ensure!(redis.ask(&["GET", "greeting"]).await? == [case.namespace.clone()]);
+    ensure!(redis.ask(&["GET", "greeting"]).await? == std::slice::from_ref(&case.namespace));
     let name = redis.ask(&["CONFIG", "GET", "syslog-ident"]).await?;
     ensure!(name == ["syslog-ident", server], "answered by {name:?}");
     let hostname = case.on_server(server, "hostname").await?;

@@ -134,14 +134,18 @@ pub struct Creation {
     #[schemars(length(max = 63))]
     pub zone: String,
     /// Processor cores.
+    #[schemars(range(min = 0))]
     pub cores: i32,
     /// Memory, MiB.
     #[serde(rename = "memoryMiB")]
+    #[schemars(range(min = 0))]
     pub memory_mib: i64,
     /// Disk, GiB.
     #[serde(rename = "diskGiB")]
+    #[schemars(range(min = 0))]
     pub disk_gib: i64,
     /// Share of the size that is reserved on the node, percent (Local).
+    #[schemars(range(min = 0))]
     pub reserved_percent: i32,
     /// The provider's identifier of the image.
     #[schemars(length(max = 253))]

@@ -89,6 +89,7 @@ pub struct ResolvedExtension {
     #[schemars(length(max = 80))]
     pub digest: String,
     /// metadata.generation that it was chosen for.
+    #[schemars(range(min = 0))]
     pub generation: i64,
 }
 

@@ -181,6 +181,8 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use provisioning_platform::InstanceName;
+
     use super::*;
 
     fn sources(folder: &Path) -> Sources {

@@ -39,7 +39,7 @@ pub async fn readable<K: Kind>(ctx: &Context, guarded: &DeserializeGuard<K>) -> 
 ///
 /// # Errors
 /// Where the API server refuses.
-pub async fn report<K: Resource<DynamicType = ()> + serde::de::DeserializeOwned>(
+pub async fn report<K: Resource<DynamicType = ()> + DeserializeOwned>(
     ctx: &Context,
     meta: &kube::api::ObjectMeta,
     error: &str,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use provisioning_api::names::MAX_STEP_MESSAGE;
+use provisioning_api::names::{MAX_STEP_MESSAGE, MAX_STEPS};
 use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
 use provisioning_plan::graph::{Gate, Graph};
@@ -56,8 +56,10 @@ impl Pass<'_> {
     }
 
     fn order_of_the_list(&self) {
-        let wanted: Vec<&str> = self.graph.steps().iter().map(|step| step.id.as_str()).collect();
         let listed: Vec<&str> = self.decision.steps.iter().map(|step| step.id.as_str()).collect();
+        assert!(listed.len() <= MAX_STEPS, "{} entries", listed.len());
+        let wanted = self.graph.steps().iter().map(|step| step.id.as_str());
+        let wanted: Vec<&str> = wanted.filter(|id| listed.len() < MAX_STEPS || listed.contains(id)).collect();
         assert_eq!(listed[..wanted.len()], wanted[..], "the graph's order is kept");
         let rest = &listed[wanted.len()..];
         let kept: Vec<&str> = self.settled.iter().map(|step| step.id.as_str()).filter(|id| rest.contains(id)).collect();
@@ -303,12 +305,22 @@ pub struct History {
     touched: BTreeMap<String, usize>,
     /// Steps whose last forward run succeeded, with its input.
     succeeded: BTreeMap<String, String>,
+    /// Every dependency that a step ever had.
+    edges: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl History {
     /// Takes one pass in; S4 is checked with it.
     pub fn record(&mut self, pass: &Pass<'_>) {
         self.clock += 1;
+        for step in pass.graph.steps() {
+            let now: BTreeSet<String> = step.depends_on.iter().map(|other| other.step.to_string()).collect();
+            // An edge that was away for a while orders what is to come, not what was done.
+            if let Some((_, recorded)) = self.started.get_mut(step.id.as_str()) {
+                recorded.retain(|other| now.contains(other));
+            }
+            self.edges.entry(step.id.to_string()).or_default().extend(now);
+        }
         for (old, new) in pass.before.iter().zip(pass.settled) {
             if old != new {
                 if new.phase == StepPhase::Succeeded {
@@ -323,9 +335,10 @@ impl History {
             let phase = settled.get(entry.id.as_str()).map(|old| old.phase);
             let started = pass.decision.start.contains(&entry.id);
             if started && entry.phase == StepPhase::Running {
-                self.check_again(pass, entry);
+                self.check_again(entry);
             }
-            if started || (entry.phase == StepPhase::Pending && phase != Some(StepPhase::Pending)) {
+            let planned = matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted) && phase != Some(entry.phase);
+            if started || planned {
                 self.touched.insert(entry.id.clone(), self.clock);
             }
             if started && entry.phase == StepPhase::Running {
@@ -350,22 +363,19 @@ impl History {
     }
 
     /// S4: what succeeded with an equal input is executed again only if something that it depends on was.
-    fn check_again(&self, pass: &Pass<'_>, entry: &StepStatus) {
+    fn check_again(&self, entry: &StepStatus) {
         if self.succeeded.get(&entry.id) != Some(&entry.input_hash) {
             return;
         }
-        let Some((last, recorded)) = self.started.get(&entry.id) else { return };
-        let mut todo: Vec<String> = recorded.clone();
-        todo.push(entry.id.clone());
-        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let Some((last, _)) = self.started.get(&entry.id) else { return };
+        let mut todo: Vec<&String> = vec![&entry.id];
+        let mut seen: BTreeSet<&String> = BTreeSet::new();
         let mut cause = false;
         while let Some(id) = todo.pop() {
-            if !seen.insert(id.clone()) {
-                continue;
+            if seen.insert(id) {
+                cause |= *id != entry.id && self.touched.get(id).is_some_and(|at| at > last);
+                todo.extend(self.edges.get(id).into_iter().flatten());
             }
-            cause |= id != entry.id && self.touched.get(&id).is_some_and(|at| at > last);
-            let step = pass.graph.get(&id);
-            todo.extend(step.into_iter().flat_map(|step| &step.depends_on).map(|other| other.step.to_string()));
         }
         assert!(cause, "S4: {} succeeded with an equal input and is executed again", entry.id);
     }

@@ -87,6 +87,8 @@ pub struct World {
     pub history: History,
     /// Steps that really left something behind.
     pub effects: BTreeSet<String>,
+    /// Steps whose server is gone: nothing can have an effect there.
+    pub gone: BTreeSet<String>,
     /// Crashes at the next pass.
     pub crash: Option<Crash>,
     scripts: BTreeMap<Run, Script>,
@@ -116,6 +118,7 @@ impl World {
             passes: 0,
             history: History::default(),
             effects: BTreeSet::new(),
+            gone: BTreeSet::new(),
             crash: None,
             scripts: BTreeMap::new(),
             default: Script::succeeds(10),
@@ -333,7 +336,7 @@ impl World {
             };
             let succeeded = matches!(&executor.end, End::Result(outcome) if outcome.class.is_none());
             match step.open_direction() {
-                Some(Direction::Forward) if step.action.has_effect() && !harmless => {
+                Some(Direction::Forward) if step.action.has_effect() && !harmless && !self.gone.contains(id) => {
                     self.effects.insert(id.clone());
                 }
                 Some(Direction::Undo) if succeeded => {

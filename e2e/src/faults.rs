@@ -1,0 +1,266 @@
+//! Faults, made from outside: processes are killed on the machine, servers rebooted, the platform stopped.
+//!
+//! A process is named by the Pod that it runs in and by its program, and found by the Pod's uid in its cgroup. That is the
+//! same on no two clusters, so nobody else's operator on this machine can be hit.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, WatchEvent, WatchParams};
+use provisioning_api::Server;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::case::Case;
+use crate::cluster::Cluster;
+use crate::objects::{Kind, describe};
+use crate::servers::ServerRun;
+use crate::wait::{DEADLINE, until};
+
+/// The operator's program.
+const OPERATOR: &str = "/provisioning-operator";
+
+/// A process in a Pod, found before the moment at which it shall die.
+#[derive(Clone, Debug)]
+pub struct Victim {
+    pid: u32,
+    /// The Pod that it runs in.
+    pub pod: Pod,
+}
+
+impl Victim {
+    /// Kills it: `kill -9`.
+    ///
+    /// # Errors
+    /// Where it is gone already.
+    pub async fn kill(&self) -> Result<()> {
+        let uid = self.pod.uid().unwrap_or_default();
+        ensure!(is_in_pod(self.pid, &uid), "process {} of pod {} is gone already", self.pid, self.pod.name_any());
+        kill_pid(self.pid).await
+    }
+}
+
+async fn kill_pid(pid: u32) -> Result<()> {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().await?;
+    ensure!(status.success(), "kill -9 {pid}: {status}");
+    Ok(())
+}
+
+/// Whether a process is in a cgroup of this Pod, however the kubelet's driver spells its uid.
+fn is_in_pod(pid: u32, uid: &str) -> bool {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    !uid.is_empty()
+        && (groups.contains(&format!("pod{uid}")) || groups.contains(&format!("pod{}", uid.replace('-', "_"))))
+}
+
+fn runs_program(pid: u32, program: &str) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split(|byte| *byte == 0).next() == Some(program.as_bytes())
+}
+
+/// The process of a program in a Pod, while it runs.
+pub fn process_of(pod: &Pod, program: &str) -> Option<Victim> {
+    let uid = pod.uid()?;
+    let entries = std::fs::read_dir("/proc").ok()?;
+    let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pid = pids.find(|pid| runs_program(*pid, program) && is_in_pod(*pid, &uid))?;
+    Some(Victim { pid, pod: pod.clone() })
+}
+
+/// How often the containers of a Pod were started again.
+pub fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    statuses.iter().map(|ContainerStatus { restart_count, .. }| restart_count).sum()
+}
+
+impl Cluster {
+    /// The operator's process, once it runs and its Pod is Ready.
+    ///
+    /// # Errors
+    /// Where there is none in time.
+    pub async fn operator(&self) -> Result<Victim> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.system);
+        let labels =
+            ListParams::default().labels("app.kubernetes.io/name=provisioning,app.kubernetes.io/component=operator");
+        until("the operator runs", DEADLINE, || async {
+            let found = pods.list(&labels).await?.items;
+            let alive = found.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let seen =
+                || format!("{} pods: {:?}", found.len(), found.iter().map(|pod| &pod.status).collect::<Vec<_>>());
+            Ok(alive.filter(|pod| is_ready(pod)).find_map(|pod| process_of(pod, OPERATOR)).ok_or_else(seen))
+        })
+        .await
+    }
+
+    /// Replaces a Pod at once, where its next start would be backed off by the kubelet. Only saves time.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn replace_where_backed_off(&self, victim: &Victim) -> Result<()> {
+        if restarts(&victim.pod) == 0 {
+            return Ok(());
+        }
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.system);
+        pods.delete(&victim.pod.name_any(), &DeleteParams { grace_period_seconds: Some(0), ..Default::default() })
+            .await?;
+        Ok(())
+    }
+
+    /// `provisioning platform status`.
+    ///
+    /// # Errors
+    /// Where it can't be asked.
+    pub async fn platform_status(&self) -> Result<Value> {
+        let output = self.provisioning(&["platform", "status", "--output", "json"], &[]).await?;
+        serde_json::from_str(&output.stdout).with_context(|| format!("{}{}", output.stdout, output.stderr))
+    }
+
+    /// Kills a service of the platform by its record, and waits until it is healthy again in another process.
+    ///
+    /// # Errors
+    /// Where it does not come back.
+    pub async fn kill_service(&self, service: &str) -> Result<()> {
+        let before = self.service_pid(service).await?;
+        let before = before.with_context(|| format!("{service} is not healthy"))?;
+        kill_pid(before).await?;
+        until(&format!("{service} is back"), DEADLINE, || async {
+            Ok(self.service_pid(service).await?.filter(|pid| *pid != before).ok_or_else(|| "not yet".to_owned()))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// pid of a service of the platform, where it is healthy and runs as that.
+    async fn service_pid(&self, service: &str) -> Result<Option<u32>> {
+        let status = self.platform_status().await?;
+        let status = &status["services"][service];
+        let pid = status["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        Ok(pid.filter(|_| status["health"] == "Healthy"))
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+impl Case {
+    /// Waits for a moment: watches an object, which need not be there yet, until it is as `predicate` says. Quicker than
+    /// looking again and again, so that what lasts for a second is not missed.
+    ///
+    /// # Errors
+    /// After the deadline, with what was seen last.
+    pub async fn moment<K: Kind>(&self, name: &str, what: &str, predicate: impl Fn(&K) -> bool) -> Result<K> {
+        let mut last = "absent".to_owned();
+        let watched = self.watched(name, &predicate, &mut last);
+        match tokio::time::timeout(DEADLINE, watched).await {
+            Ok(found) => found,
+            Err(_) => bail!("{} {name} {what}: not so after {DEADLINE:?}. Last seen:\n{last}", K::kind(&())),
+        }
+    }
+
+    async fn watched<K: Kind>(&self, name: &str, predicate: &impl Fn(&K) -> bool, last: &mut String) -> Result<K> {
+        let parameters = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(290);
+        let mut events = self.api::<K>().watch(&parameters, "0").await?.boxed();
+        while let Some(event) = events.next().await {
+            match event? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
+                    if predicate(&object) {
+                        return Ok(object);
+                    }
+                    *last = describe(&object);
+                }
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => bail!("watch of {} {name}: {status:?}", K::kind(&())),
+            }
+        }
+        bail!("the watch of {} {name} ended. Last seen:\n{last}", K::kind(&()))
+    }
+
+    /// Folder on this machine that is a server's root file system.
+    ///
+    /// # Errors
+    /// Where there is none yet.
+    pub async fn disk(&self, server: &str) -> Result<PathBuf> {
+        let uid = self.get::<Server>(server).await?.uid().unwrap_or_default();
+        let disks = self.disks()?;
+        let disk =
+            disks.iter().find(|disk| disk.starts_with(&uid)).with_context(|| format!("{server} has no disk yet"))?;
+        Ok(self.cluster.disks.join(&self.cluster.site).join(&self.namespace).join(disk).join("root"))
+    }
+
+    /// Waits until a script runs on a server: its own log has a start without an end. Looks at the disk, past the cluster.
+    ///
+    /// # Errors
+    /// Where it does not begin in time.
+    pub async fn script_runs(&self, server: &str, script: &str) -> Result<ServerRun> {
+        until(&format!("{script} runs on {server}"), DEADLINE, || async {
+            let Ok(disk) = self.disk(server).await else { return Ok(Err("no disk".to_owned())) };
+            let runs = runs_on_disk(&disk)?;
+            let last = runs.iter().rfind(|run| run.script == script);
+            Ok(last.filter(|run| run.event == "start").cloned().ok_or_else(|| format!("{runs:?}")))
+        })
+        .await
+    }
+
+    /// The Pod of the site that is a server's machine.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn machine(&self, server: &str) -> Result<Pod> {
+        let name = self.site_pod(server).await?;
+        Ok(Api::<Pod>::namespaced(self.cluster.client.clone(), &self.cluster.site).get(&name).await?)
+    }
+
+    /// `systemctl reboot` on a server; waits until its container was started again.
+    ///
+    /// # Errors
+    /// Where it does not come back.
+    pub async fn reboot(&self, server: &str) -> Result<()> {
+        let before = restarts(&self.machine(server).await?);
+        // The command dies with the machine: how it ends says nothing.
+        let pod = self.site_pod(server).await?;
+        let inside = ["chroot", "/proc/1/root", "systemctl", "reboot"];
+        let arguments = ["exec", "-n", &self.cluster.site, &pod, "-c", "server", "--"];
+        let asked = self.cluster.kubectl(&[&arguments[..], &inside].concat(), "").await?;
+        until(&format!("{server} was started again"), Duration::from_secs(90), || async {
+            let pod = self.machine(server).await?;
+            let seen = || format!("{:?}; systemctl reboot: {asked:?}", pod.status);
+            Ok(if restarts(&pod) > before { Ok(()) } else { Err(seen()) })
+        })
+        .await
+    }
+}
+
+/// What ran on a server, read from its disk. No file: nothing yet. A last line that is half written is left out.
+///
+/// # Errors
+/// A line that is none.
+pub fn runs_on_disk(disk: &Path) -> Result<Vec<ServerRun>> {
+    let text = std::fs::read_to_string(disk.join("var/lib/provisioning/runs.ndjson")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+/// What ran on a server, as last seen before its disk was wiped.
+///
+/// # Errors
+/// A line that is none, or a disk that stays.
+pub async fn runs_until_wiped(disk: &Path) -> Result<Vec<ServerRun>> {
+    let last = std::sync::Mutex::new(Vec::new());
+    until(&format!("{} is wiped", disk.display()), DEADLINE, || async {
+        let runs = runs_on_disk(disk)?;
+        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if runs.len() < last.len() {
+            return Ok(Ok(()));
+        }
+        *last = runs;
+        Ok(Err(format!("{last:?}")))
+    })
+    .await?;
+    Ok(last.into_inner().unwrap_or_default())
+}
