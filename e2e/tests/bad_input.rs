@@ -1,10 +1,9 @@
 //! Bad input: each way to be wrong is told in the object that the user made, with class, field and the way out; nothing
 //! that is wrong stops anything else.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::offer;
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -15,7 +14,6 @@ use provisioning_api::steps::{FailureClass, StepPhase};
 use provisioning_api::{BatchWorkflow, Server, Taskserv, Workspace};
 use provisioning_e2e::{Case, DEADLINE, Kind, Row, case, condition, describe, is_true, step};
 use serde_json::{Value, json};
-use support::offer;
 
 /// A server whose SSH never answers fails after 5 tries of 60 s and pauses of 5, 10, 20 and 40 s, up to a quarter longer.
 const UNREACHABLE: Duration = Duration::from_secs(60 * 5 + 94 + 60);
