@@ -20,7 +20,7 @@ pub struct AuditEvent {
     pub subresource: String,
     /// Namespace of the object.
     pub namespace: String,
-    /// Name of the object; empty for a create, whose name is in its body.
+    /// Name of the object.
     pub name: String,
     /// HTTP status of the answer.
     pub code: i64,

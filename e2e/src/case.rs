@@ -12,6 +12,7 @@ use kube::{Resource, ResourceExt};
 use provisioning_api::names::{ANNOTATION_RECONCILE, LABEL_OWNER_NAMESPACE, WORKSPACE_NAME};
 use provisioning_api::{ProviderConfig, Workspace};
 use serde_json::{Value, json};
+use tokio::task::LocalSet;
 
 use crate::cluster::{Cluster, Output};
 use crate::failure;
@@ -30,6 +31,7 @@ pub struct Case {
     pub cluster: Cluster,
     /// The test's own namespace.
     pub namespace: String,
+    began: Instant,
 }
 
 /// Runs a test: connects, makes the namespace, runs `body`, takes all down, prints the time. Whatever fails, `body`'s
@@ -41,10 +43,11 @@ pub struct Case {
 pub fn case<F, B>(name: &str, body: B)
 where
     B: FnOnce(Case) -> F,
-    F: Future<Output = Result<()>> + Send + 'static,
+    F: Future<Output = Result<()>> + 'static,
 {
     let begin = Instant::now();
-    let result = runtime().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(name, body)));
+    let result =
+        runtime().map_err(anyhow::Error::from).and_then(|runtime| LocalSet::new().block_on(&runtime, run(name, body)));
     let seconds = begin.elapsed().as_secs_f64();
     let verdict = if result.is_ok() { "ok" } else { "FAILED" };
     record(&format!("{seconds:7.1} s  {verdict:<6}  {name}"));
@@ -54,7 +57,7 @@ where
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Adds a line to `target/e2e-times.txt`, which `scripts/e2e` prints at the end.
@@ -70,10 +73,10 @@ fn record(line: &str) {
 async fn run<F, B>(name: &str, body: B) -> Result<()>
 where
     B: FnOnce(Case) -> F,
-    F: Future<Output = Result<()>> + Send + 'static,
+    F: Future<Output = Result<()>> + 'static,
 {
     let case = Case::new(name).await?;
-    let result = match tokio::spawn(body(case.clone())).await {
+    let result = match tokio::task::spawn_local(body(case.clone())).await {
         Ok(result) => result,
         Err(error) => Err(match error.try_into_panic() {
             Ok(panic) => anyhow!("{}", words(panic.as_ref())),
@@ -111,9 +114,14 @@ impl Case {
         let cluster = Cluster::connect().await?;
         let short: String = name.replace('_', "-").chars().take(40).collect();
         let namespace = format!("{}-{}", short.trim_end_matches('-'), suffix());
-        let case = Case { name: name.to_owned(), cluster, namespace };
+        let case = Case { name: name.to_owned(), cluster, namespace, began: Instant::now() };
         case.create_namespace().await?;
         Ok(case)
+    }
+
+    /// Notes that a rule of this test was seen to hold, with the time since the test's beginning.
+    pub fn rule(&self, rule: &str) {
+        record(&format!("{:7.1} s  holds   {}: {rule}", self.began.elapsed().as_secs_f64(), self.name));
     }
 
     /// A second workspace for this test: same cluster, another namespace. The caller ends it with [`Case::teardown`].

@@ -53,7 +53,8 @@ async fn kill_pid(pid: u32) -> Result<()> {
 /// Whether a process is in a cgroup of this Pod, however the kubelet's driver spells its uid.
 fn is_in_pod(pid: u32, uid: &str) -> bool {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    !uid.is_empty() && (groups.contains(&format!("pod{uid}")) || groups.contains(&format!("pod{}", uid.replace('-', "_"))))
+    !uid.is_empty()
+        && (groups.contains(&format!("pod{uid}")) || groups.contains(&format!("pod{}", uid.replace('-', "_"))))
 }
 
 fn runs_program(pid: u32, program: &str) -> bool {
@@ -83,11 +84,13 @@ impl Cluster {
     /// Where there is none in time.
     pub async fn operator(&self) -> Result<Victim> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.system);
-        let labels = ListParams::default().labels("app.kubernetes.io/name=provisioning,app.kubernetes.io/component=operator");
+        let labels =
+            ListParams::default().labels("app.kubernetes.io/name=provisioning,app.kubernetes.io/component=operator");
         until("the operator runs", DEADLINE, || async {
             let found = pods.list(&labels).await?.items;
             let alive = found.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-            let seen = || format!("{} pods: {:?}", found.len(), found.iter().map(|pod| &pod.status).collect::<Vec<_>>());
+            let seen =
+                || format!("{} pods: {:?}", found.len(), found.iter().map(|pod| &pod.status).collect::<Vec<_>>());
             Ok(alive.filter(|pod| is_ready(pod)).find_map(|pod| process_of(pod, OPERATOR)).ok_or_else(seen))
         })
         .await
@@ -102,7 +105,8 @@ impl Cluster {
             return Ok(());
         }
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.system);
-        pods.delete(&victim.pod.name_any(), &DeleteParams { grace_period_seconds: Some(0), ..Default::default() }).await?;
+        pods.delete(&victim.pod.name_any(), &DeleteParams { grace_period_seconds: Some(0), ..Default::default() })
+            .await?;
         Ok(())
     }
 
@@ -184,7 +188,8 @@ impl Case {
     pub async fn disk(&self, server: &str) -> Result<PathBuf> {
         let uid = self.get::<Server>(server).await?.uid().unwrap_or_default();
         let disks = self.disks()?;
-        let disk = disks.iter().find(|disk| disk.starts_with(&uid)).with_context(|| format!("{server} has no disk yet"))?;
+        let disk =
+            disks.iter().find(|disk| disk.starts_with(&uid)).with_context(|| format!("{server} has no disk yet"))?;
         Ok(self.cluster.disks.join(&self.cluster.site).join(&self.namespace).join(disk).join("root"))
     }
 

@@ -31,6 +31,7 @@ pub mod faults;
 mod objects;
 mod redis;
 mod servers;
+mod table;
 mod wait;
 
 pub use audit::AuditEvent;
@@ -39,6 +40,7 @@ pub use cluster::{Cluster, Output};
 pub use objects::{Kind, condition, describe, is_ready, is_true, step};
 pub use redis::Redis;
 pub use servers::ServerRun;
+pub use table::Row;
 pub use wait::DEADLINE;
 
 /// Folder of this repository.

@@ -22,6 +22,7 @@ use crate::taskserv::TaskservSpec;
     status = "BatchWorkflowStatus",
     derive = "PartialEq",
     doc = "A BatchWorkflow brings objects into being in the order of their dependencies and waits until each is Ready. Applied again unchanged it does nothing.",
+    validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("the name becomes a label: at most 63 characters, lower-case letters, digits and dashes"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
@@ -61,6 +62,7 @@ fn default_deletion_policy() -> DeletionPolicy {
 /// One step of a workflow.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.dependsOn) || self.dependsOn.all(d, d.step != self.name)").message("a step cannot depend on itself"))]
+#[x_kube(validation = Rule::new("(has(self.apply.server) ? self.apply.server.name : '') == (has(oldSelf.apply.server) ? oldSelf.apply.server.name : '') && (has(self.apply.taskserv) ? self.apply.taskserv.name : '') == (has(oldSelf.apply.taskserv) ? oldSelf.apply.taskserv.name : '')").message("the object that a step applies is immutable: remove the step and add one of another name"))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowStep {
     /// Name of the step, unique in the workflow.

@@ -29,5 +29,11 @@ use kube::CustomResourceExt;
 
 /// Every custom resource definition of this project, in the order in which users meet them.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
-    vec![Workspace::crd(), ProviderConfig::crd(), Server::crd(), Taskserv::crd(), BatchWorkflow::crd()]
+    let mut crds = vec![Workspace::crd(), ProviderConfig::crd(), Server::crd(), Taskserv::crd(), BatchWorkflow::crd()];
+    for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            schemas::forbid_null(schema);
+        }
+    }
+    crds
 }

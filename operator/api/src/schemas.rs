@@ -1,5 +1,8 @@
 // Schema fragments that the derive cannot express. Bounds are those of the Kubernetes API conventions.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// `metav1.Condition`, a list keyed by `type`, with the bounds of `k8s.io/apimachinery` (`pkg/apis/meta/v1/types.go`).
@@ -27,7 +30,7 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
 
 /// A time of the API server's form (RFC 3339, UTC).
 pub(crate) fn time(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "format": "date-time", "nullable": true})
+    json_schema!({"type": "string", "format": "date-time"})
 }
 
 /// Free parameters: an object whose values may be anything JSON can say.
@@ -46,4 +49,19 @@ pub(crate) fn outputs(_: &mut SchemaGenerator) -> Schema {
         "maxProperties": 64,
         "additionalProperties": {"type": "string", "maxLength": 2048}
     })
+}
+
+/// A field that is not set is absent. The derive makes each `Option` nullable, and to CEL a null is a value:
+/// `has(self.size)` would be true for `size: null`, and "exactly one of" satisfied by nothing.
+pub(crate) fn forbid_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(forbid_null);
+    match schema.items.as_mut() {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => forbid_null(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(forbid_null),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = schema.additional_properties.as_mut() {
+        forbid_null(values);
+    }
 }

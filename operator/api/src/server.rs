@@ -13,11 +13,11 @@ use crate::steps::RunStatus;
     group = "provisioning.dev", version = "v1alpha1", kind = "Server", plural = "servers",
     shortname = "srv", category = "provisioning", namespaced, status = "ServerStatus", derive = "PartialEq",
     doc = "A Server is one machine at a provider. It is created once, whatever crashes in between, and deleted with this object unless `deletionPolicy` is Orphan.",
-    validation = Rule::new("self.spec.providerConfigRef == oldSelf.spec.providerConfigRef").message("spec.providerConfigRef is immutable: create another Server instead"),
-    validation = Rule::new("self.spec.image == oldSelf.spec.image").message("spec.image is immutable: create another Server instead"),
-    validation = Rule::new("has(self.spec.size) == has(oldSelf.spec.size) && (!has(self.spec.size) || self.spec.size == oldSelf.spec.size)").message("spec.size is immutable: create another Server instead"),
-    validation = Rule::new("has(self.spec.providerSize) == has(oldSelf.spec.providerSize) && (!has(self.spec.providerSize) || self.spec.providerSize == oldSelf.spec.providerSize)").message("spec.providerSize is immutable: create another Server instead"),
-    validation = Rule::new("has(self.spec.zone) == has(oldSelf.spec.zone) && (!has(self.spec.zone) || self.spec.zone == oldSelf.spec.zone)").message("spec.zone is immutable: create another Server instead"),
+    validation = Rule::new("self.spec.providerConfigRef == oldSelf.spec.providerConfigRef").message("spec.providerConfigRef is immutable: create another Server instead").field_path(".spec.providerConfigRef"),
+    validation = Rule::new("self.spec.image == oldSelf.spec.image").message("spec.image is immutable: create another Server instead").field_path(".spec.image"),
+    validation = Rule::new("has(self.spec.size) == has(oldSelf.spec.size) && (!has(self.spec.size) || self.spec.size == oldSelf.spec.size)").message("spec.size is immutable: create another Server instead").field_path(".spec.size"),
+    validation = Rule::new("has(self.spec.providerSize) == has(oldSelf.spec.providerSize) && (!has(self.spec.providerSize) || self.spec.providerSize == oldSelf.spec.providerSize)").message("spec.providerSize is immutable: create another Server instead").field_path(".spec.providerSize"),
+    validation = Rule::new("has(self.spec.zone) == has(oldSelf.spec.zone) && (!has(self.spec.zone) || self.spec.zone == oldSelf.spec.zone)").message("spec.zone is immutable: create another Server instead").field_path(".spec.zone"),
     validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("the name of a Server becomes its host name: at most 63 characters, lower-case letters, digits and dashes"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].address"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
@@ -134,14 +134,18 @@ pub struct Creation {
     #[schemars(length(max = 63))]
     pub zone: String,
     /// Processor cores.
+    #[schemars(range(min = 0))]
     pub cores: i32,
     /// Memory, MiB.
     #[serde(rename = "memoryMiB")]
+    #[schemars(range(min = 0))]
     pub memory_mib: i64,
     /// Disk, GiB.
     #[serde(rename = "diskGiB")]
+    #[schemars(range(min = 0))]
     pub disk_gib: i64,
     /// Share of the size that is reserved on the node, percent (Local).
+    #[schemars(range(min = 0))]
     pub reserved_percent: i32,
     /// The provider's identifier of the image.
     #[schemars(length(max = 253))]

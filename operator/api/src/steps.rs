@@ -258,6 +258,7 @@ pub struct PlanStatus {
     #[schemars(length(max = 80))]
     pub hash: String,
     /// metadata.generation that it was made from.
+    #[schemars(range(min = 0))]
     pub generation: i64,
     /// One line for people.
     #[schemars(length(max = 256))]
@@ -268,12 +269,16 @@ pub struct PlanStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// Steps in the plan.
+    #[schemars(range(min = 0))]
     pub total: i32,
     /// Succeeded or skipped.
+    #[schemars(range(min = 0))]
     pub succeeded: i32,
     /// Failed or omitted.
+    #[schemars(range(min = 0))]
     pub failed: i32,
     /// Open right now.
+    #[schemars(range(min = 0))]
     pub running: i32,
     /// `succeeded/total`, for the printer column.
     #[serde(default)]

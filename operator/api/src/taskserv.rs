@@ -16,7 +16,8 @@ use crate::steps::{RunStatus, StepPhase};
     group = "provisioning.dev", version = "v1alpha1", kind = "Taskserv", plural = "taskservs",
     shortname = "tsv", category = "provisioning", namespaced, status = "TaskservStatus", derive = "PartialEq",
     doc = "A Taskserv installs an extension (a service with its scripts) on servers, checks it, and uninstalls it with this object unless `deletionPolicy` is Orphan.",
-    validation = Rule::new("self.spec.extension.name == oldSelf.spec.extension.name").message("spec.extension.name is immutable: create another Taskserv instead"),
+    validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("the name becomes a label: at most 63 characters, lower-case letters, digits and dashes"),
+    validation = Rule::new("self.spec.extension.name == oldSelf.spec.extension.name").message("spec.extension.name is immutable: create another Taskserv instead").field_path(".spec.extension.name"),
     printcolumn(name = "Extension", type_ = "string", json_path = ".spec.extension.name"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),
@@ -88,6 +89,7 @@ pub struct ResolvedExtension {
     #[schemars(length(max = 80))]
     pub digest: String,
     /// metadata.generation that it was chosen for.
+    #[schemars(range(min = 0))]
     pub generation: i64,
 }
 

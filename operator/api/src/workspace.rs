@@ -72,11 +72,15 @@ pub struct WorkspaceStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ObjectCounts {
     /// ProviderConfigs.
+    #[schemars(range(min = 0))]
     pub provider_configs: i32,
     /// Servers.
+    #[schemars(range(min = 0))]
     pub servers: i32,
     /// Taskservs.
+    #[schemars(range(min = 0))]
     pub taskservs: i32,
     /// BatchWorkflows.
+    #[schemars(range(min = 0))]
     pub batch_workflows: i32,
 }

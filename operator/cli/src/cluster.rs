@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use provisioning_platform::{Instance, InstanceName, Phase};
+use provisioning_platform::{Instance, Phase};
 
 use crate::output::program;
 
@@ -115,7 +115,7 @@ impl Sources {
             flag: arguments.kubeconfig.clone(),
             variable: variable("KUBECONFIG"),
             home: variable("HOME").map(|home| Path::new(&home).join(".kube/config")),
-            platform: Instance::of_user(instance.unwrap_or_else(InstanceName::default)).ok(),
+            platform: Instance::of_user(instance.unwrap_or_default()).ok(),
         }
     }
 
@@ -181,6 +181,8 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use provisioning_platform::InstanceName;
+
     use super::*;
 
     fn sources(folder: &Path) -> Sources {

@@ -233,4 +233,30 @@ mod tests {
         assert_eq!(Goal::Deleted.judge(Some(&heron)), Judgement::Never("DeletionBlocked: delete by hand".into()));
         assert_eq!(Goal::Ready.judge(Some(&heron)), Judgement::Never("it is being deleted".into()));
     }
+
+    #[tokio::test]
+    async fn waiting_is_one_list_and_no_polling() {
+        let heron = server("heron", ("True", "Succeeded", "all"), json!([]));
+        let list = json!({"metadata": {"resourceVersion": "7"}, "items": [heron.json]});
+        let stub = crate::stub::Stub::new(move |_| crate::stub::reply(200, list.clone()));
+        let (waiting, names) = (
+            |goal| Waiting { goal, timeout: Some(Duration::from_secs(9)), keep_waiting: false },
+            ["heron".to_owned(), "curlew".to_owned()],
+        );
+        let cluster = stub.cluster();
+        let mut lines = Vec::new();
+        let mut told = |target: &Target, line: &str| lines.push(format!("{target} {line}"));
+        wait(&cluster, Kind::Server, "first", &names[..1], &waiting(Goal::Ready), &mut told).await.unwrap();
+        let error =
+            wait(&cluster, Kind::Server, "first", &names, &waiting(Goal::Ready), &mut |_, _| {}).await.unwrap_err();
+        assert_eq!(error.to_string(), "server/curlew in namespace first: not found");
+        assert_eq!(lines, ["server/heron Ready, 1/2 steps"]);
+        let servers = "GET /apis/provisioning.dev/v1alpha1/namespaces/first/servers?";
+        let requests = stub.requests();
+        assert!(
+            requests[0].starts_with(servers) && requests[0].contains("fieldSelector=metadata.name%3Dheron"),
+            "{requests:?}"
+        );
+        assert_eq!(requests.len(), 2, "{requests:?}");
+    }
 }

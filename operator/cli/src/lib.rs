@@ -46,7 +46,7 @@ struct Arguments {
     #[command(flatten)]
     cluster: ClusterArguments,
     /// No colours; also with NO_COLOR set, or when standard output is no terminal
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Options")]
     no_color: bool,
     #[command(subcommand)]
     command: Command,
@@ -100,6 +100,7 @@ enum Command {
         shell: clap_complete::Shell,
     },
     /// Explain the exit codes
+    #[command(after_help = exit::PAGE)]
     ExitCodes,
 }
 

@@ -34,6 +34,11 @@ pub(crate) enum RequestError {
     /// The API server knows the kind, and no such object.
     #[error("{what}: not found")]
     NotFound { what: String },
+    /// There is no such namespace, so nothing can be made in it.
+    #[error(
+        "failed to {verb} {what}: there is no namespace '{namespace}'; apply it first: kubectl create namespace {namespace}"
+    )]
+    NoNamespace { verb: &'static str, what: String, namespace: String },
     /// The API server does not know the kind.
     #[error(
         "failed to {verb} {what}: this cluster does not know the kind; install the operator's chart, or its CRDs with \
@@ -68,17 +73,20 @@ impl RequestError {
     pub(crate) fn from_status(verb: &'static str, what: impl Into<String>, status: Box<Status>) -> Self {
         let what = what.into();
         // Only the reply about an object has details; that about a path that nobody serves is plain text.
-        let named = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
-        match (status.code, named) {
-            (404, true) => Self::NotFound { what },
-            (404, false) => Self::UnknownKind { verb, what },
+        let missing = status.details.as_ref().filter(|details| !details.name.is_empty());
+        match (status.code, missing) {
+            (404, Some(missing)) if missing.kind == "namespaces" => {
+                Self::NoNamespace { verb, what, namespace: missing.name.clone() }
+            }
+            (404, Some(_)) => Self::NotFound { what },
+            (404, None) => Self::UnknownKind { verb, what },
             _ => Self::Refused { verb, what, status },
         }
     }
 
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::NotFound { .. } => Exit::No,
+            Self::NotFound { .. } | Self::NoNamespace { .. } => Exit::No,
             Self::UnknownKind { .. } | Self::Refused { .. } => Exit::Refused,
             Self::NoAnswer(_) => Exit::Unreachable,
             Self::Answer { .. } => Exit::Failed,

@@ -125,9 +125,8 @@ pub(crate) fn watch(cluster: &Cluster, selections: impl IntoIterator<Item = Sele
 
 fn one(cluster: &Cluster, selection: Selection) -> BoxStream<'static, Result<Update, RequestError>> {
     let Selection { kind, scope, name, labels } = selection;
-    let mut config = watcher::Config::default();
-    config.field_selector = name.map(|name| format!("metadata.name={name}"));
-    config.label_selector = labels;
+    let field_selector = name.map(|name| format!("metadata.name={name}"));
+    let config = watcher::Config { field_selector, label_selector: labels, ..watcher::Config::default() };
     let events = watcher::watcher(api(cluster, kind, &scope), config).default_backoff();
     let (cluster, mut known, mut complete) = (cluster.clone(), Known::new(kind), false);
     let what = format!("{} in {scope}", kind.plural());

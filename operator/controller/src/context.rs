@@ -74,15 +74,21 @@ impl Context {
     }
 }
 
+/// Something of one workspace that passes take in turns, also across requests.
+pub type Turn<T> = Arc<tokio::sync::Mutex<T>>;
+
+/// uid of a Workspace and the epoch that was raised for it.
+pub type Raised = (String, i64);
+
 /// Epochs of workspaces, raised once by this process before its first effect there (protocols §6).
 #[derive(Debug, Default)]
 pub struct Epochs {
-    by_workspace: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<(String, i64)>>>>>,
+    by_workspace: Mutex<BTreeMap<String, Turn<Option<Raised>>>>,
 }
 
 impl Epochs {
     /// The cell of a workspace: uid of the Workspace and the epoch raised for it.
-    pub fn cell(&self, namespace: &str) -> Arc<tokio::sync::Mutex<Option<(String, i64)>>> {
+    pub fn cell(&self, namespace: &str) -> Turn<Option<Raised>> {
         lock(&self.by_workspace).entry(namespace.to_owned()).or_default().clone()
     }
 }
@@ -128,12 +134,12 @@ fn number(object: &impl ResourceExt) -> Option<u64> {
 /// other, so that two objects cannot take the same last place (S8).
 #[derive(Debug, Default)]
 pub struct Slots {
-    by_workspace: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<BTreeMap<String, usize>>>>>,
+    by_workspace: Mutex<BTreeMap<String, Turn<BTreeMap<String, usize>>>>,
 }
 
 impl Slots {
     /// The table of a workspace: open Jobs by uid of their owner.
-    pub fn table(&self, namespace: &str) -> Arc<tokio::sync::Mutex<BTreeMap<String, usize>>> {
+    pub fn table(&self, namespace: &str) -> Turn<BTreeMap<String, usize>> {
         lock(&self.by_workspace).entry(namespace.to_owned()).or_default().clone()
     }
 }

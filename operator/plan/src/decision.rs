@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use provisioning_api::names::MAX_WHY;
+use provisioning_api::names::{MAX_STEPS, MAX_WHY};
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{
     DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus,
@@ -176,7 +176,17 @@ impl Pass<'_> {
     /// One entry per step of the graph, in its order; then what is no longer in the graph.
     fn merge(&mut self, steps: &[StepStatus]) {
         let known: BTreeMap<&str, &StepStatus> = steps.iter().map(|step| (step.id.as_str(), step)).collect();
+        let forget = self.policy.mode == Mode::Forward && self.policy.removed == RemovedSteps::Forget;
+        let stays = |step: &&StepStatus| step.is_open() || (!forget && undo::is_owed(step));
+        let removed = steps.iter().filter(|step| self.graph.get(&step.id).is_none());
+        let held = self.graph.steps().iter().filter(|step| known.contains_key(step.id.as_str())).count();
+        let mut room = MAX_STEPS.saturating_sub(held + removed.clone().filter(stays).count());
         for step in self.graph.steps() {
+            if !known.contains_key(step.id.as_str()) {
+                // Steps that were removed and are not undone yet may leave no room for new ones.
+                let Some(left) = room.checked_sub(1) else { continue };
+                room = left;
+            }
             let mut entry =
                 known.get(step.id.as_str()).map_or_else(|| planned(step, self.run_floor), |entry| (*entry).clone());
             // An open entry stays as its run was started, so that nothing it was built on goes away under it.
@@ -188,7 +198,6 @@ impl Pass<'_> {
             }
             self.entries.push(entry);
         }
-        let removed = steps.iter().filter(|step| self.graph.get(&step.id).is_none());
         self.entries.extend(removed.cloned());
     }
 
@@ -365,7 +374,9 @@ impl Pass<'_> {
             let phase = self.phase(dependency.step.as_str());
             match dependency.type_ {
                 DependencyType::Hard => matches!(phase, Some(StepPhase::Succeeded | StepPhase::Skipped)),
-                DependencyType::Soft => phase.is_none_or(StepPhase::is_terminal),
+                DependencyType::Soft => {
+                    phase.map_or(self.graph.get(dependency.step.as_str()).is_none(), StepPhase::is_terminal)
+                }
             }
         })
     }
@@ -487,6 +498,12 @@ impl Pass<'_> {
         }
         if let Some(entry) = failure {
             return Verdict::Failed(failure_text(entry));
+        }
+        let listed = |step: &&Step| self.entries.iter().any(|entry| entry.id == step.id.as_str());
+        let left_out = self.graph.steps().len() - self.graph.steps().iter().filter(listed).count();
+        if left_out > 0 {
+            let text = format!("{left_out} steps wait until removed ones are undone: an object holds {MAX_STEPS}");
+            return Verdict::Waiting(text);
         }
         if let Some(entry) = in_phase(StepPhase::Omitted) {
             return Verdict::Failed(format!("step '{}' was omitted: {}", entry.id, entry.message));

@@ -1,5 +1,7 @@
 //! Ends that were seen become checkpoints. Facts only; what follows from them is decided later.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::names::{
@@ -68,11 +70,11 @@ fn end(step: &mut StepStatus, direction: Direction, outcome: &Outcome, now: Time
 /// A result that does not fit into the object turns a success into a failure that says so: the API server would refuse
 /// the whole status.
 fn within_bounds(outcome: &Outcome, others: usize) -> Outcome {
-    let own: usize = outcome.outputs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let own = size_of(&outcome.outputs);
     let count = outcome.outputs.len();
     let long = outcome.outputs.iter().find(|(_, value)| value.len() > MAX_OUTPUT);
     let id = outcome.external_id.as_ref().map_or(0, String::len);
-    let (reason, text) = if own + others > MAX_OUTPUTS {
+    let (reason, text) = if own.saturating_add(others) > MAX_OUTPUTS {
         let text =
             format!("outputs of {own} bytes do not fit: an object holds {MAX_OUTPUTS} bytes, {others} are taken");
         ("OutputsTooLarge", text)
@@ -90,13 +92,21 @@ fn within_bounds(outcome: &Outcome, others: usize) -> Outcome {
 }
 
 fn size_of_outputs(step: &StepStatus) -> usize {
-    step.outputs.iter().map(|(name, value)| name.len() + value.len()).sum()
+    size_of(&step.outputs)
 }
 
-/// At most 256 bytes, the beginning dropped: the last words are the cause.
+/// Bytes that outputs take in status: control characters are written as six.
+fn size_of(outputs: &BTreeMap<String, String>) -> usize {
+    let written = |text: &str| serde_json::to_string(text).map_or(usize::MAX, |json| json.len().saturating_sub(2));
+    outputs.iter().fold(0, |sum, (name, value)| sum.saturating_add(written(name)).saturating_add(written(value)))
+}
+
+/// At most 256 bytes in one line, the beginning dropped: the last words are the cause. Control characters, such as the
+/// colours of a script's output, become blanks.
 pub(crate) fn cut(message: &str) -> String {
+    let message = message.replace(char::is_control, " ");
     if message.len() <= MAX_STEP_MESSAGE {
-        return message.to_owned();
+        return message;
     }
     let mut start = message.len() - (MAX_STEP_MESSAGE - '…'.len_utf8());
     while !message.is_char_boundary(start) {

@@ -1,4 +1,5 @@
 //! Single rules, each at one decision.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 
 mod support;
 
@@ -254,4 +255,43 @@ fn nothing_starts_with_unknown_inputs() {
     let decision = pass(&graph("redis install unknown"), &[], &Observed::new(), &policy(), at(0));
     assert!(decision.start.is_empty());
     assert!(matches!(decision.verdict, Verdict::Waiting(_)));
+}
+
+#[test]
+fn an_object_never_holds_more_steps_than_its_schema_allows() {
+    let named = |prefix: &str| graph(&(0..100).map(|number| format!("{prefix}{number} apply\n")).collect::<String>());
+    let full = Policy { available: 0, ..policy() };
+    let mut steps = all_succeeded(&named("a"));
+    for prefix in ["b", "c"] {
+        steps = pass(&named(prefix), &steps, &Observed::new(), &full, at(10)).steps;
+        for step in &mut steps {
+            step.effect = StepEffect::Possible;
+            step.phase = StepPhase::Succeeded;
+        }
+    }
+    assert_eq!(steps.len(), 256, "100 wanted, 200 still to be undone: 44 must wait");
+    for step in steps.iter_mut().filter(|step| !step.id.starts_with('c')) {
+        step.phase = StepPhase::UndoFailed;
+        step.finished_at = Some(Time(at(15)));
+    }
+    let c = named("c");
+    let stuck = pass(&c, &steps, &Observed::new(), &policy(), at(20));
+    assert_eq!((stuck.steps.len(), stuck.start.len()), (256, 0));
+    assert!(matches!(stuck.verdict, Verdict::Failed(_)), "{:?}", stuck.verdict);
+    let asked = Policy { retry_requested: true, parallelism: 300, available: 300, ..policy() };
+    let moving = pass(&c, &steps, &Observed::new(), &asked, at(30));
+    let undone: Observed = moving.start.iter().map(|id| (id.clone(), RunView::Ended(Outcome::succeeded()))).collect();
+    let freed = pass(&c, &moving.steps, &undone, &policy(), at(40));
+    let last = pass(&c, &freed.steps, &Observed::new(), &policy(), at(41));
+    assert_eq!(last.steps.len(), 100);
+}
+
+#[test]
+fn a_message_is_one_line_without_control_characters() {
+    let graph = graph("heron create");
+    let started = pass(&graph, &[], &Observed::new(), &policy(), at(0));
+    let failed =
+        ended("heron", Outcome::failed(FailureClass::Invalid, "Scripted", "\u{1b}[31merror\u{1b}[0m:\nno space"));
+    let decision = pass(&graph, &started.steps, &failed, &policy(), at(10));
+    assert_eq!(decision.steps[0].message, " [31merror [0m: no space");
 }

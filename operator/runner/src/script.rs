@@ -166,21 +166,19 @@ impl ScriptRun<'_> {
             return Err(Failure::Interrupted(self.starts));
         }
         let request = self.request(facts).to_string();
-        fence.confirm().await.map_err(ServerError::from)?;
         self.followed = None;
         tracing::info!(script = self.what.script.path(), run = self.ask.run, "starting the script");
-        server
-            .start(&Start {
-                place: &self.place,
-                seen,
-                marker: &self.marker(Phase::Running, self.ask.run, Outputs::new()),
-                request: request.as_bytes(),
-                log: &self.log_fields(),
-                digest: self.bundle.digest(),
-                script: self.what.script.path(),
-                seconds: self.envelope.timeout_seconds.saturating_add(GRACE),
-            })
-            .await?;
+        let start = Start {
+            place: &self.place,
+            seen,
+            marker: &self.marker(Phase::Running, self.ask.run, Outputs::new()),
+            request: request.as_bytes(),
+            log: &self.log_fields(),
+            digest: self.bundle.digest(),
+            script: self.what.script.path(),
+            seconds: self.envelope.timeout_seconds.saturating_add(GRACE),
+        };
+        server.start(&start, fence).await?;
         self.starts += 1;
         Ok(())
     }
@@ -255,8 +253,7 @@ impl ScriptRun<'_> {
         execution: i64,
         outputs: Outputs,
     ) -> Result<(), Failure> {
-        fence.confirm().await.map_err(ServerError::from)?;
-        server.write_marker(&self.place, seen, &self.marker(phase, execution, outputs)).await?;
+        server.write_marker(&self.place, seen, &self.marker(phase, execution, outputs), fence).await?;
         Ok(())
     }
 

@@ -250,11 +250,19 @@ impl<'a> Server<'a> {
     ///
     /// # Errors
     /// [`ServerError::Conflict`] where another one is there now.
-    pub async fn write_marker(&self, place: &Place, seen: &Seen, marker: &Marker) -> Result<Seen, ServerError> {
+    pub async fn write_marker(
+        &self,
+        place: &Place,
+        seen: &Seen,
+        marker: &Marker,
+        fence: &mut impl Fence,
+    ) -> Result<Seen, ServerError> {
         let text = marker_text(marker);
         let digest = hex(&Sha256::digest(&text));
         let upload = place.staging(&digest);
+        fence.confirm().await?;
         self.put(&upload, "0600", &digest, text.as_bytes()).await?;
+        fence.confirm().await?;
         let expected = seen.digest.as_deref().unwrap_or("-");
         let output =
             self.call("write the marker", &["mark", &place.base, expected, &upload], tokio::io::empty(), LONG).await?;
@@ -266,13 +274,14 @@ impl<'a> Server<'a> {
     ///
     /// # Errors
     /// [`ServerError`]; other than Conflict: the marker may be written and the unit started.
-    pub async fn start(&self, start: &Start<'_>) -> Result<(), ServerError> {
+    pub async fn start(&self, start: &Start<'_>, fence: &mut impl Fence) -> Result<(), ServerError> {
         let marker = marker_text(start.marker);
         let staging = start.place.staging(&hex(&Sha256::digest(&marker)));
         let files =
             [("request.json", start.request), ("log", start.log.as_bytes()), ("marker.json", marker.as_bytes())];
         for (name, content) in files {
             let digest = hex(&Sha256::digest(content));
+            fence.confirm().await?;
             self.put(&format!("{staging}/{name}"), "0600", &digest, content).await?;
         }
         let run = start.marker.execution;
@@ -291,6 +300,7 @@ impl<'a> Server<'a> {
             &layout.root,
             &layout.volatile,
         ];
+        fence.confirm().await?;
         let output = self.call("start the script", &words, tokio::io::empty(), LONG).await?;
         expect_success("start the script", &output)
     }

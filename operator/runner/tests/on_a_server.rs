@@ -33,7 +33,7 @@ fn assert_success(result: &StepResult) {
 
 #[tokio::test]
 async fn reach_brings_nu_once_and_says_who_answered() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let request = envelope(RunnerRequest::Reach { target: server.target() });
     let mut fence = Lets::all();
     let result = run(&server.settings(), &mut fence, &request).await;
@@ -55,7 +55,7 @@ async fn reach_brings_nu_once_and_says_who_answered() {
 
 #[tokio::test]
 async fn another_host_key_is_refused_with_both_fingerprints() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let mut target = server.target();
     target.host_key = server.read("stranger.pub");
     let result = run(&server.settings(), &mut Lets::all(), &envelope(RunnerRequest::Reach { target })).await;
@@ -66,7 +66,7 @@ async fn another_host_key_is_refused_with_both_fingerprints() {
 
 #[tokio::test]
 async fn a_key_that_the_server_does_not_know_is_unauthorized() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let mut settings = server.settings();
     settings.key = server.path("stranger");
     let request = envelope(RunnerRequest::Reach { target: server.target() });
@@ -76,7 +76,7 @@ async fn a_key_that_the_server_does_not_know_is_unauthorized() {
 
 #[tokio::test]
 async fn where_nobody_listens_the_address_and_the_cause_are_named() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let mut target = server.target();
     target.port = 1;
     let mut request = envelope(RunnerRequest::Reach { target });
@@ -88,7 +88,7 @@ async fn where_nobody_listens_the_address_and_the_cause_are_named() {
 
 #[tokio::test]
 async fn a_script_runs_once_for_one_input() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let install = r#"
 echo '{"event":"output","name":"word","value":"'"$(cat templates/word)"'"}'
 cp "$1" ../../request
@@ -126,7 +126,7 @@ cp "$1" ../../request
 
 #[tokio::test]
 async fn a_check_runs_each_time() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("");
     let mut request = script(server.target(), &extension, Script::Check);
     for run_number in 1..=3 {
@@ -138,7 +138,7 @@ async fn a_check_runs_each_time() {
 
 #[tokio::test]
 async fn a_failure_carries_the_last_words_and_is_retried_by_the_next_run() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("echo 'E: Unable to locate package nosuch' >&2; exit 100\n");
     let mut request = script(server.target(), &extension, Script::Install);
     let result = run(&server.settings(), &mut Lets::all(), &request).await;
@@ -152,7 +152,7 @@ async fn a_failure_carries_the_last_words_and_is_retried_by_the_next_run() {
 
 #[tokio::test]
 async fn too_large_an_output_is_the_scripts_mistake() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("printf '{\"event\":\"output\",\"name\":\"a\",\"value\":\"%01100d\"}\\n' 0\n");
     let request = script(server.target(), &extension, Script::Install);
     let result = run(&server.settings(), &mut Lets::all(), &request).await;
@@ -162,7 +162,7 @@ async fn too_large_an_output_is_the_scripts_mistake() {
 
 #[tokio::test]
 async fn another_bundle_than_the_requested_one_is_refused() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("");
     server.mount("echo changed\n");
     let result = run(&server.settings(), &mut Lets::all(), &script(server.target(), &extension, Script::Install)).await;
@@ -171,7 +171,7 @@ async fn another_bundle_than_the_requested_one_is_refused() {
 
 #[tokio::test]
 async fn a_bundle_that_was_changed_on_the_server_is_brought_again() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("");
     let mut request = script(server.target(), &extension, Script::Install);
     assert_success(&run(&server.settings(), &mut Lets::all(), &request).await);
@@ -186,7 +186,7 @@ async fn a_bundle_that_was_changed_on_the_server_is_brought_again() {
 
 #[tokio::test]
 async fn a_later_run_attaches_and_another_input_waits() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount(SLOW);
     let first = script(server.target(), &extension, Script::Install);
     let settings = server.settings();
@@ -242,7 +242,7 @@ async fn proxy(port: u16, to: u16) -> (u16, JoinHandle<()>) {
 
 #[tokio::test]
 async fn a_lost_connection_is_opened_again_and_the_script_followed() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount(SLOW);
     let (port, cut) = proxy(0, server.port()).await;
     let mut target = server.target();
@@ -265,7 +265,7 @@ async fn a_lost_connection_is_opened_again_and_the_script_followed() {
 
 #[tokio::test]
 async fn the_deadline_leaves_the_script_alone_and_the_next_run_takes_it_up() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount(SLOW);
     let mut request = script(server.target(), &extension, Script::Install);
     request.timeout_seconds = 4;
@@ -282,7 +282,7 @@ async fn the_deadline_leaves_the_script_alone_and_the_next_run_takes_it_up() {
 #[tokio::test]
 async fn wherever_a_run_is_stopped_the_script_runs_once() {
     for lets in 0.. {
-        let Some(server) = TestServer::start() else { return };
+        let server = TestServer::start();
         let extension = server.mount("echo '{\"event\":\"output\",\"name\":\"word\",\"value\":\"x\"}'\n");
         let mut request = script(server.target(), &extension, Script::Install);
         let mut fence = Lets::only(lets);
@@ -304,7 +304,7 @@ async fn wherever_a_run_is_stopped_the_script_runs_once() {
 /// A script that is killed has not ended: it is started again, and not for ever.
 #[tokio::test]
 async fn a_killed_script_is_started_again_a_few_times() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("[ -e ../../once ] || { touch ../../once; kill -KILL $$; }\n");
     let mut request = script(server.target(), &extension, Script::Install);
     assert_success(&run(&server.settings(), &mut Lets::all(), &request).await);
@@ -320,7 +320,7 @@ async fn a_killed_script_is_started_again_a_few_times() {
 
 #[tokio::test]
 async fn a_full_disk_that_a_script_meets_is_named() {
-    let Some(server) = TestServer::start() else { return };
+    let server = TestServer::start();
     let extension = server.mount("head -c 100 </dev/zero >/dev/full\n");
     let request = script(server.target(), &extension, Script::Install);
     let result = run(&server.settings(), &mut Lets::all(), &request).await;

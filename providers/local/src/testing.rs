@@ -147,7 +147,7 @@ impl FakeSite {
             installation: "f00d".into(),
             payload: (),
         };
-        let identity = Identity { job_name: "job".into(), job_uid: "j".into(), pod_uid: "p".into() };
+        let identity = Identity { job_name: "job".into(), pod_uid: "p".into() };
         let claim = Claim::acquire(client.clone(), &envelope, &identity).await.unwrap();
         self.with(|world| {
             world.fault = fault;

@@ -58,6 +58,8 @@ pub(crate) enum LogsError {
     UnknownStep { target: Target, step: String, known: Vec<String> },
     #[error("{0}: no step has run yet; wait for the first one with --follow")]
     NothingRan(Target),
+    #[error("{target}, step {step}: {text}")]
+    NoRun { target: Target, step: String, text: &'static str },
     #[error("a {0} runs no steps and has no logs; see what happens in it: {program} tree {0}", program = program())]
     NoSteps(Kind),
     #[error(
@@ -80,7 +82,7 @@ impl LogsError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::UnknownStep { .. } | Self::NoSteps(_) => Exit::Usage,
-            Self::NothingRan(_) | Self::Gone { .. } => Exit::No,
+            Self::NothingRan(_) | Self::NoRun { .. } | Self::Gone { .. } => Exit::No,
             Self::Read { .. } => Exit::Failed,
             Self::Request(error) => error.exit(),
         }
@@ -111,9 +113,21 @@ struct Run {
 }
 
 impl Run {
-    fn of(item: &Item, step: &StepStatus, previous: bool) -> Self {
-        let run = step.run - i64::from(previous);
-        Self { target: item.target(), uid: item.uid().to_owned(), step: step.id.clone(), run }
+    fn of(item: &Item, step: &StepStatus) -> Self {
+        Self { target: item.target(), uid: item.uid().to_owned(), step: step.id.clone(), run: step.run }
+    }
+
+    /// The run whose log is wanted, if there was one.
+    fn past(item: &Item, step: &StepStatus, previous: bool) -> Result<Self, LogsError> {
+        let last = Self::of(item, step);
+        match (last.run, previous) {
+            (1.., false) => Ok(last),
+            (2.., true) => Ok(Self { run: last.run - 1, ..last }),
+            (run, _) => {
+                let text = if run < 1 { "it has not run yet" } else { "it has run once; there is no run before that" };
+                Err(LogsError::NoRun { target: last.target, step: last.step, text })
+            }
+        }
     }
 
     fn pod(&self) -> String {
@@ -175,11 +189,13 @@ async fn past(
     let mut runs = Vec::new();
     for step in chosen(item, step)? {
         match child_of(step) {
-            None => runs.push(Run::of(item, step, previous)),
+            None => runs.push(Run::past(item, step, previous)?),
             // A step that applies an object has no executor: the object's own steps have.
             Some(child) => {
                 let child = get(cluster, &child).await?;
-                runs.extend(chosen(&child, None)?.into_iter().map(|step| Run::of(&child, step, previous)));
+                for step in chosen(&child, None)? {
+                    runs.push(Run::past(&child, step, previous)?);
+                }
             }
         }
     }
@@ -213,9 +229,6 @@ fn chosen<'a>(item: &'a Item, step: Option<&str>) -> Result<Vec<&'a StepStatus>,
 
 /// The log of a run: from its Pod while that is there, else what the operator kept.
 async fn text(cluster: &Cluster, run: &Run) -> Result<String, LogsError> {
-    if run.run < 1 {
-        return Err(run.gone());
-    }
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let parameters = LogParams { container: Some(EXECUTOR.to_owned()), ..LogParams::default() };
     let what = format!("the log of {}, step {}", run.target, run.step);
@@ -264,7 +277,7 @@ async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown
                     done = is_root && after.as_deref().is_none_or(|item| ended(item, step));
                     let Some(item) = after else { continue };
                     for step in starting(&item, step.filter(|_| is_root)) {
-                        let run = Run::of(&item, step, false);
+                        let run = Run::of(&item, step);
                         if seen.insert(run.clone()) {
                             streams.push(stream(cluster, run, shown));
                         }
@@ -364,7 +377,8 @@ mod tests {
             false => reply(404, json!({"kind": "Status", "code": 404, "reason": "NotFound", "details": {"name": "x"}})),
         });
         let heron = server("heron", RUNNING, json!([step("create", "Create", "Failed")]));
-        let run = Run::of(&heron, &heron.steps()[0], false);
+        let run = Run::past(&heron, &heron.steps()[0], false).unwrap();
+        assert_eq!(Run::past(&heron, &heron.steps()[0], true).unwrap_err().exit(), Exit::No);
         assert_eq!(text(&stub.cluster(), &run).await.unwrap(), "kept\n");
         let pod = job_name("uid-heron", "create", 1);
         let expected = [

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use jiff::Timestamp;
+use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::conditions::types;
 use provisioning_api::steps::{StepPhase, StepStatus};
 use serde_json::Value;
@@ -116,7 +117,7 @@ fn pairs(pairs: &Pairs) -> Table {
     table
 }
 
-/// The fields of spec by path, without those that say nothing. A workflow's steps are in its plan.
+/// The fields of spec by path, without those that say nothing. Steps that are planned already are in the plan.
 fn essence(item: &Item) -> Pairs {
     let mut found = Vec::new();
     let spec = item.json.get("spec").and_then(Value::as_object);
@@ -125,7 +126,23 @@ fn essence(item: &Item) -> Pairs {
             flatten(name, value, &mut found);
         }
     }
+    if let Ok(Typed::BatchWorkflow(workflow)) = &item.typed
+        && item.steps().is_empty()
+    {
+        found.extend(workflow.spec.steps.iter().map(|step| (format!("steps.{}", step.name), wanted(step))));
+    }
     found
+}
+
+/// A workflow's step: what it applies, and after which others.
+fn wanted(step: &WorkflowStep) -> String {
+    let object = match (&step.apply.server, &step.apply.taskserv) {
+        (Some(server), _) => format!("Server {}", server.name),
+        (None, Some(taskserv)) => format!("Taskserv {}", taskserv.name),
+        (None, None) => String::new(),
+    };
+    let before: Vec<&str> = step.depends_on.iter().map(|dependency| dependency.step.as_str()).collect();
+    if before.is_empty() { object } else { format!("{object}, after {}", before.join(", ")) }
 }
 
 fn flatten(path: &str, value: &Value, found: &mut Pairs) {
@@ -186,7 +203,7 @@ fn known(item: &Item) -> Pairs {
             vec![pair("bundle", bundle.unwrap_or_default())]
         }
     };
-    known.retain(|(_, value)| !value.is_empty());
+    known.retain(|(_, value)| !value.is_empty() && value != "0");
     known
 }
 

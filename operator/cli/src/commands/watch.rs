@@ -48,14 +48,15 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
         let (scope, name, labels) = (scope.clone(), name.clone(), arguments.selector.clone());
         Selection { kind, scope, name, labels }
     });
-    let work = follow(&cluster, selections.collect(), arguments.until.as_ref(), style);
+    let mut crowd = Crowd::default();
+    let work = follow(&cluster, selections.collect(), arguments.until.as_ref(), &mut crowd, style);
     match arguments.timeout {
         None => work.await?,
         Some(after) => match tokio::time::timeout(after, work).await {
             Ok(done) => done?,
             Err(_) => {
                 let goal = arguments.until.as_ref().map(Goal::reached).unwrap_or_default();
-                return Err(WatchError::Timeout { after, text: format!("not {goal} yet") }.into());
+                return Err(WatchError::Timeout { after, text: format!("not {goal}: {}", crowd.others()) }.into());
             }
         },
     }
@@ -65,7 +66,7 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
 /// Kinds alone, or one object.
 fn selection(words: &[String]) -> Result<(Vec<Kind>, Option<String>), KindError> {
     let named = words.iter().any(|word| word.contains('/'))
-        || matches!(words, [first, second] if first.parse::<Kind>().is_ok() && kinds(&[second.clone()]).is_err());
+        || matches!(words, [first, second] if first.parse::<Kind>().is_ok() && kinds(std::slice::from_ref(second)).is_err());
     if !named {
         return Ok((kinds(words)?, None));
     }
@@ -79,11 +80,11 @@ async fn follow(
     cluster: &Cluster,
     selections: Vec<Selection>,
     goal: Option<&Goal>,
+    crowd: &mut Crowd,
     style: Style,
 ) -> Result<(), WatchError> {
     let all = selections.first().is_some_and(|selection| selection.scope == Scope::All);
     let mut open = selections.len();
-    let mut crowd = Crowd::default();
     let mut updates = watch(cluster, selections);
     while let Some(update) = updates.next().await {
         match update? {
@@ -132,6 +133,13 @@ impl Crowd {
             Some(after) => self.0.insert(key, goal.judge(Some(after))),
             None => self.0.remove(&key),
         };
+    }
+
+    /// Those that are not there yet.
+    fn others(&self) -> String {
+        let others = self.0.iter().filter(|(_, one)| **one != Judgement::Reached);
+        let names: Vec<String> = others.map(|((kind, _, name), _)| format!("{kind}/{name}")).collect();
+        if names.is_empty() { "there is no such object".to_owned() } else { names.join(", ") }
     }
 
     /// `ready`: all are, and there is one. `failed`: one is. `deleted`: none is left. Never: the others can't get there.

@@ -7,6 +7,7 @@ use provisioning_api::conditions::reasons;
 use provisioning_api::names::MANAGER;
 use provisioning_api::steps::STATUS_SCHEMA;
 use provisioning_plan::conditions::{Standing, conditions};
+use serde::de::DeserializeOwned;
 
 use super::kind::Kind;
 use crate::context::Context;
@@ -38,21 +39,21 @@ pub async fn readable<K: Kind>(ctx: &Context, guarded: &DeserializeGuard<K>) -> 
 ///
 /// # Errors
 /// Where the API server refuses.
-pub async fn report<K: Resource<DynamicType = ()>>(
+pub async fn report<K: Resource<DynamicType = ()> + DeserializeOwned>(
     ctx: &Context,
     meta: &kube::api::ObjectMeta,
     error: &str,
 ) -> Result<(), Error> {
     let (name, namespace) = (meta.name.clone().unwrap_or_default(), meta.namespace.clone().unwrap_or_default());
-    let words: String = error.chars().take(512).collect();
-    let text =
-        format!("this operator cannot read the stored object: {words}. Correct the field, or upgrade the operator");
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
     let object = format!("{} {namespace}/{name}", K::kind(&()));
     let live = api.get_opt(&name).await.map_err(|source| Error::request("read", &object, source))?;
     let Some(mut live) = live else { return Ok(()) };
     let before = live.data.pointer("/status/conditions").cloned().unwrap_or_default();
     let before: Vec<_> = serde_json::from_value(before).unwrap_or_default();
+    let words: String = where_it_fails::<K>(&live).unwrap_or_else(|| error.to_owned()).chars().take(512).collect();
+    let text =
+        format!("this operator cannot read the stored object: {words}. Correct the field, or upgrade the operator");
     let standing = Standing::stalled(reasons::UNDECODABLE, text);
     let next = conditions(&standing, &before, meta.generation.unwrap_or(0), ctx.now());
     if next == before {
@@ -69,4 +70,11 @@ pub async fn report<K: Resource<DynamicType = ()>>(
         .await
         .map_err(|source| Error::request("update", format!("status of {object}"), source))?;
     Ok(())
+}
+
+/// Path and words of the first field that cannot be read; the guard around the watch keeps the words only.
+fn where_it_fails<K: Resource<DynamicType = ()> + DeserializeOwned>(live: &DynamicObject) -> Option<String> {
+    let value = serde_json::to_value(live).ok()?;
+    let error = serde_path_to_error::deserialize::<_, K>(value).err()?;
+    Some(format!("{}: {}", error.path(), error.inner()))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use provisioning_api::names::MAX_STEP_MESSAGE;
+use provisioning_api::names::{MAX_STEP_MESSAGE, MAX_STEPS};
 use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
 use provisioning_plan::graph::{Gate, Graph};
@@ -56,8 +56,10 @@ impl Pass<'_> {
     }
 
     fn order_of_the_list(&self) {
-        let wanted: Vec<&str> = self.graph.steps().iter().map(|step| step.id.as_str()).collect();
         let listed: Vec<&str> = self.decision.steps.iter().map(|step| step.id.as_str()).collect();
+        assert!(listed.len() <= MAX_STEPS, "{} entries", listed.len());
+        let wanted = self.graph.steps().iter().map(|step| step.id.as_str());
+        let wanted: Vec<&str> = wanted.filter(|id| listed.len() < MAX_STEPS || listed.contains(id)).collect();
         assert_eq!(listed[..wanted.len()], wanted[..], "the graph's order is kept");
         let rest = &listed[wanted.len()..];
         let kept: Vec<&str> = self.settled.iter().map(|step| step.id.as_str()).filter(|id| rest.contains(id)).collect();
@@ -68,7 +70,7 @@ impl Pass<'_> {
     fn runs_and_epochs_rise(&self) {
         let before = by_id(self.before);
         for entry in &self.decision.steps {
-            let run = before.get(entry.id.as_str()).map_or(0, |old| old.run);
+            let run = before.get(entry.id.as_str()).map_or(self.policy.run_floor, |old| old.run);
             let started = self.decision.start.contains(&entry.id);
             assert_eq!(entry.run, run + i64::from(started), "S6: run of {} rises by one with an intent", entry.id);
             if let Some(old) = before.get(entry.id.as_str()) {
@@ -79,6 +81,11 @@ impl Pass<'_> {
                 assert!(entry.is_open(), "{} was started and is not open", entry.id);
             }
         }
+        let after = by_id(&self.decision.steps);
+        for old in self.before.iter().filter(|old| !after.contains_key(old.id.as_str())) {
+            assert!(self.decision.run_floor >= old.run, "S6: the runs of {} are forgotten", old.id);
+        }
+        assert!(self.decision.run_floor >= self.policy.run_floor, "S6: the floor of runs fell");
         for id in &self.decision.start {
             assert!(!self.decision.resume.contains(id) && !self.decision.give_up.contains(id), "{id} twice");
         }
@@ -102,14 +109,15 @@ impl Pass<'_> {
             let entry = after[id.as_str()];
             let old = settled.get(id.as_str());
             assert!(!old.is_some_and(|old| old.is_open()), "{id} was open already");
-            let asked = self.policy.retry_requested;
-            if let Some(at) = old.and_then(|old| old.retry_at.as_ref()).filter(|_| !asked)
-                && old.is_some_and(|old| matches!(old.phase, StepPhase::Pending | StepPhase::Undoing))
-                && old.is_some_and(|old| old.input_hash == entry.input_hash)
-                && self.graph.get(id).is_some() == (entry.open_direction() == Some(Direction::Forward))
-            {
-                let replanned = self.decision.notes.iter().any(|note| note.starts_with(&format!("plan {id} again")));
-                assert!(replanned || at.0 <= self.now, "{id} was started before its time");
+            if let Some(old) = old {
+                let waited = match entry.open_direction() {
+                    Some(Direction::Forward) => old.phase == StepPhase::Pending,
+                    Some(Direction::Undo) => old.phase == StepPhase::Undoing,
+                    None => false,
+                };
+                let due = old.retry_at.as_ref().is_none_or(|at| at.0 <= self.now);
+                let news = self.policy.retry_requested || old.input_hash != entry.input_hash;
+                assert!(due || news || !waited, "{id} was started before its time");
             }
             if entry.open_direction() != Some(Direction::Forward) {
                 continue;
@@ -242,7 +250,8 @@ impl Pass<'_> {
         }
         let free = self.policy.available > self.decision.start.len() && self.policy.parallelism > 0;
         let held = self.policy.suspended.is_some() && self.policy.mode == Mode::Forward;
-        let gated = self.graph.steps().iter().any(|step| matches!(step.gate, Gate::Waiting(_)));
+        let gates = self.graph.steps().iter().map(|step| &step.gate).chain(self.policy.gates.values());
+        let gated = gates.into_iter().any(|gate| matches!(gate, Gate::Waiting(_)));
         if !open && self.decision.wake_at.is_none() && free && !held && !gated {
             let over = matches!(
                 self.decision.verdict,
@@ -268,6 +277,7 @@ impl Pass<'_> {
             .collect();
         let policy = Policy {
             retry_requested: false,
+            run_floor: self.decision.run_floor,
             available: self.policy.available - self.decision.start.len(),
             ..self.policy.clone()
         };
@@ -295,12 +305,22 @@ pub struct History {
     touched: BTreeMap<String, usize>,
     /// Steps whose last forward run succeeded, with its input.
     succeeded: BTreeMap<String, String>,
+    /// Every dependency that a step ever had.
+    edges: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl History {
     /// Takes one pass in; S4 is checked with it.
     pub fn record(&mut self, pass: &Pass<'_>) {
         self.clock += 1;
+        for step in pass.graph.steps() {
+            let now: BTreeSet<String> = step.depends_on.iter().map(|other| other.step.to_string()).collect();
+            // An edge that was away for a while orders what is to come, not what was done.
+            if let Some((_, recorded)) = self.started.get_mut(step.id.as_str()) {
+                recorded.retain(|other| now.contains(other));
+            }
+            self.edges.entry(step.id.to_string()).or_default().extend(now);
+        }
         for (old, new) in pass.before.iter().zip(pass.settled) {
             if old != new {
                 if new.phase == StepPhase::Succeeded {
@@ -315,9 +335,10 @@ impl History {
             let phase = settled.get(entry.id.as_str()).map(|old| old.phase);
             let started = pass.decision.start.contains(&entry.id);
             if started && entry.phase == StepPhase::Running {
-                self.check_again(pass, entry);
+                self.check_again(entry);
             }
-            if started || (entry.phase == StepPhase::Pending && phase != Some(StepPhase::Pending)) {
+            let planned = matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted) && phase != Some(entry.phase);
+            if started || planned {
                 self.touched.insert(entry.id.clone(), self.clock);
             }
             if started && entry.phase == StepPhase::Running {
@@ -342,22 +363,19 @@ impl History {
     }
 
     /// S4: what succeeded with an equal input is executed again only if something that it depends on was.
-    fn check_again(&self, pass: &Pass<'_>, entry: &StepStatus) {
+    fn check_again(&self, entry: &StepStatus) {
         if self.succeeded.get(&entry.id) != Some(&entry.input_hash) {
             return;
         }
-        let Some((last, recorded)) = self.started.get(&entry.id) else { return };
-        let mut todo: Vec<String> = recorded.clone();
-        todo.push(entry.id.clone());
-        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let Some((last, _)) = self.started.get(&entry.id) else { return };
+        let mut todo: Vec<&String> = vec![&entry.id];
+        let mut seen: BTreeSet<&String> = BTreeSet::new();
         let mut cause = false;
         while let Some(id) = todo.pop() {
-            if !seen.insert(id.clone()) {
-                continue;
+            if seen.insert(id) {
+                cause |= *id != entry.id && self.touched.get(id).is_some_and(|at| at > last);
+                todo.extend(self.edges.get(id).into_iter().flatten());
             }
-            cause |= id != entry.id && self.touched.get(&id).is_some_and(|at| at > last);
-            let step = pass.graph.get(&id);
-            todo.extend(step.into_iter().flat_map(|step| &step.depends_on).map(|other| other.step.to_string()));
         }
         assert!(cause, "S4: {} succeeded with an equal input and is executed again", entry.id);
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{DependencyType, FailureClass, StepAction, StepPhase, StepStatus, UndoAction};
-use provisioning_plan::decision::{Mode, Policy, RemovedSteps};
+use provisioning_plan::decision::Policy;
 use provisioning_plan::graph::{Dependency, Gate, Graph, GraphError, Step};
 use provisioning_plan::ids::{InputHash, StepId};
 
@@ -114,15 +114,7 @@ pub fn is_undoable(undo: UndoAction) -> bool {
 
 /// A policy without tight limits.
 pub fn policy() -> Policy {
-    Policy {
-        mode: Mode::Forward,
-        suspended: None,
-        parallelism: 4,
-        available: 100,
-        epoch: 1,
-        retry_requested: false,
-        removed: RemovedSteps::Undo,
-    }
+    Policy { parallelism: 4, available: 100, epoch: 1, ..Policy::default() }
 }
 
 /// Steps as the API server gives them back.

@@ -87,6 +87,8 @@ pub struct World {
     pub history: History,
     /// Steps that really left something behind.
     pub effects: BTreeSet<String>,
+    /// Steps whose server is gone: nothing can have an effect there.
+    pub gone: BTreeSet<String>,
     /// Crashes at the next pass.
     pub crash: Option<Crash>,
     scripts: BTreeMap<Run, Script>,
@@ -116,6 +118,7 @@ impl World {
             passes: 0,
             history: History::default(),
             effects: BTreeSet::new(),
+            gone: BTreeSet::new(),
             crash: None,
             scripts: BTreeMap::new(),
             default: Script::succeeds(10),
@@ -144,6 +147,18 @@ impl World {
         self.say(why);
         self.graph = graph(text);
         self.pass();
+    }
+
+    /// Whether nothing more happens by itself.
+    pub fn is_over(&self) -> bool {
+        match self.verdict() {
+            Verdict::Ready | Verdict::Failed(_) | Verdict::Deleted | Verdict::DeletionBlocked(_) => true,
+            Verdict::Running(_)
+            | Verdict::Retrying(_)
+            | Verdict::Waiting(_)
+            | Verdict::Suspended(_)
+            | Verdict::Deleting(_) => false,
+        }
     }
 
     /// The object is deleted.
@@ -284,7 +299,10 @@ impl World {
         self.history.record(&pass);
         self.tell(&before, &settled, &decision);
         self.steps = stored(&decision.steps);
+        // What was let go is nobody's any more.
+        self.effects.retain(|id| self.steps.iter().any(|step| step.id == *id));
         self.policy.retry_requested = false;
+        self.policy.run_floor = decision.run_floor;
         self.mine.extend(self.steps.iter().filter(|step| decision.start.contains(&step.id)).map(|step| {
             let run: Run = (step.id.clone(), step.run);
             run
@@ -318,7 +336,7 @@ impl World {
             };
             let succeeded = matches!(&executor.end, End::Result(outcome) if outcome.class.is_none());
             match step.open_direction() {
-                Some(Direction::Forward) if step.action.has_effect() && !harmless => {
+                Some(Direction::Forward) if step.action.has_effect() && !harmless && !self.gone.contains(id) => {
                     self.effects.insert(id.clone());
                 }
                 Some(Direction::Undo) if succeeded => {

@@ -1,0 +1,2 @@
+# Empties the larder.
+def main [request: path] { rm --force /srv/larder/winter }

@@ -1,0 +1,2 @@
+# Never reached: the installation fails.
+def main [request: path] { }

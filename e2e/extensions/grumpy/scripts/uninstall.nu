@@ -1,0 +1,2 @@
+# There is nothing to take away.
+def main [request: path] { }

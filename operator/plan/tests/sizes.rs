@@ -1,0 +1,133 @@
+//! The largest status that the kinds of this release can come to stays below its limit (protocols §1): made by the planner
+//! itself from the worst names, edges and results.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use provisioning_api::conditions::reasons;
+use provisioning_api::names::{MAX_OUTPUT, MAX_OUTPUT_COUNT, MAX_OUTPUTS, MAX_STATUS};
+use provisioning_api::steps::{FailureClass, RunStatus, STATUS_SCHEMA, StepAction, StepPhase, StepStatus};
+use provisioning_api::taskserv::{ResolvedExtension, TaskservServer};
+use provisioning_api::{BatchWorkflowStatus, TaskservStatus};
+use provisioning_plan::conditions::{Standing, conditions};
+use provisioning_plan::decision::{Policy, decide};
+use provisioning_plan::graph::{Graph, MAX_EDGES, Step};
+use provisioning_plan::observed::{Observed, Outcome, RunView};
+use provisioning_plan::settle::settle;
+use provisioning_plan::summary;
+use support::{at, policy, steps};
+
+/// A name of 63 characters.
+fn name(number: usize) -> String {
+    format!("{}{number:03}", "h".repeat(60))
+}
+
+/// Text whose every byte is written as two.
+fn quotes(bytes: usize) -> String {
+    "\"".repeat(bytes)
+}
+
+/// Entries whose first run succeeded with all the outputs that fit, and whose second one failed with all the words.
+fn worst(graph: &Graph) -> Vec<StepStatus> {
+    let all = Policy { parallelism: 300, available: 300, epoch: 1_000_000, ..policy() };
+    let count = graph.steps().len();
+    let mut entries = decide(graph, &[], &Observed::new(), &all, at(0)).steps;
+    let size = MAX_OUTPUTS / MAX_OUTPUT_COUNT / 2 - 4;
+    let outputs: BTreeMap<String, String> =
+        (0..MAX_OUTPUT_COUNT).map(|number| (format!("o{number}"), quotes(size.min(MAX_OUTPUT)))).collect();
+    for number in 0..count {
+        let id = entries[number].id.clone();
+        for round in 0..2 {
+            let outcome = if round == 0 && number == 0 {
+                Outcome { outputs: outputs.clone(), ..Outcome::succeeded() }
+            } else if round == 0 {
+                // Only what is made outside has an external id.
+                let made = matches!(entries[number].action, StepAction::Create | StepAction::Apply);
+                Outcome { external_id: made.then(|| quotes(256)), ..Outcome::succeeded() }
+            } else {
+                let mut failed = Outcome::failed(FailureClass::Infrastructure, &"R".repeat(64), quotes(10_000));
+                failed.retry_after_seconds = Some(3600);
+                failed
+            };
+            entries[number].phase = StepPhase::Running;
+            entries[number].run = 1_000_000_000;
+            entries[number].epoch = 1_000_000_000;
+            entries[number].started_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+            entries = settle(&entries, &Observed::from([(id.clone(), RunView::Ended(outcome))]), at(10));
+        }
+    }
+    assert!(entries.iter().all(|entry| entry.message.len() > 250), "each has all the words");
+    assert!(entries[0].outputs.len() == MAX_OUTPUT_COUNT, "the outputs were refused: {}", entries[0].message);
+    entries
+}
+
+fn run_status(entries: Vec<StepStatus>) -> RunStatus {
+    RunStatus {
+        observed_generation: i64::MAX,
+        conditions: conditions(&Standing::stalled(reasons::UNKNOWN_REFERENCE, quotes(5000)), &[], i64::MAX, at(0)),
+        schema: STATUS_SCHEMA,
+        last_handled_reconcile_at: Some(quotes(256)),
+        plan: Some(summary::plan(&entries, i64::MAX)),
+        progress: Some(summary::progress(&entries)),
+        steps: entries,
+        run_floor: i64::MAX,
+    }
+}
+
+fn written(status: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(status).unwrap().len()
+}
+
+#[test]
+fn the_largest_workflow_fits() {
+    let mut wanted: Vec<Step> = Vec::new();
+    let mut edges = 0;
+    for number in 0..64 {
+        let mut step = steps(&format!("{} apply", name(number))).remove(0);
+        step.why = quotes(128);
+        let before = (0..number).rev().take(63).take(MAX_EDGES - edges);
+        step.depends_on = before
+            .map(|other| provisioning_plan::graph::Dependency::hard(&provisioning_plan::ids::StepId::new(name(other))))
+            .collect();
+        edges += step.depends_on.len();
+        wanted.push(step);
+    }
+    assert_eq!(edges, MAX_EDGES);
+    let status = BatchWorkflowStatus { run: run_status(worst(&Graph::new(wanted).unwrap())) };
+    let size = written(&status);
+    println!("largest BatchWorkflow status: {size} bytes of {MAX_STATUS}");
+    assert!(size < MAX_STATUS, "{size} bytes");
+}
+
+#[test]
+fn the_largest_taskserv_fits_even_while_all_its_servers_are_replaced() {
+    let text: String = (0..64)
+        .map(|number| {
+            let name = name(number);
+            format!("install/{name} install\ncheck/{name} check after=install/{name}\n")
+        })
+        .collect();
+    let mut wanted = steps(&text);
+    // "EXTENSION on SERVER": names only.
+    wanted.iter_mut().for_each(|step| step.why = "w".repeat(128));
+    let entries = worst(&Graph::new(wanted).unwrap());
+    let rows = (0..64).map(|number| TaskservServer {
+        name: name(number),
+        phase: StepPhase::UndoFailed,
+        outputs: if number == 0 { entries[0].outputs.clone() } else { BTreeMap::new() },
+    });
+    let status = TaskservStatus {
+        servers: rows.collect(),
+        resolved: Some(ResolvedExtension {
+            name: name(0),
+            version: "9".repeat(64),
+            digest: "9".repeat(80),
+            generation: i64::MAX,
+        }),
+        run: run_status(entries),
+    };
+    let size = written(&status);
+    println!("largest Taskserv status: {size} bytes of {MAX_STATUS}");
+    assert!(size < MAX_STATUS, "{size} bytes");
+}
