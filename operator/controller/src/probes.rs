@@ -1,11 +1,14 @@
 //! Knocks at the SSH port of Ready servers, so that a machine that has moved or died is looked at before somebody needs
-//! it. A knock writes nothing; only silence does: it asks the Server's own controller for a new look.
+//! it. A knock ends with the key exchange: it learns whose machine answers (two that restart together may swap their
+//! addresses), logs in nowhere and writes nothing. Only silence, or a stranger's key, does: it asks the Server's own
+//! controller for a new look.
 //!
 //! The operator may be unable to reach what executors can (network policies). Then a look finds all well, the knock still
 //! fails, and asking again would go on for ever: so silence is reported once per address until a knock succeeds.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,7 +19,9 @@ use provisioning_api::Server;
 use provisioning_api::names::{ANNOTATION_RECONCILE, MANAGER};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{FailureClass, StepPhase, StepStatus};
-use tokio::net::TcpStream;
+use russh::Preferred;
+use russh::client;
+use russh::keys::{PublicKey, PublicKeyOrCertificate};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -67,40 +72,81 @@ async fn round(context: &Context, memory: &mut Memory) {
     }
     let ready = servers.into_iter().filter(|server| server.is_ready() && server.metadata.deletion_timestamp.is_none());
     let knocks = ready.filter_map(|server| {
-        let address = server.status.as_ref()?.addresses.first()?.address.clone();
-        Some(async move { (knock(&address).await, server, address) })
+        let status = server.status.as_ref()?;
+        let (address, key) = (status.addresses.first()?.address.clone(), status.host_key.clone()?);
+        Some(async move { (knock(&address, &key).await, server, address) })
     });
     let mut answers = futures::stream::iter(knocks).buffer_unordered(CONCURRENCY);
-    while let Some((answered, server, address)) = answers.next().await {
+    while let Some((answer, server, address)) = answers.next().await {
         let uid = server.uid().unwrap_or_default();
-        if memory.hear(&uid, &address, answered) {
-            tracing::info!(
-                server = server.name_any(),
-                address,
-                "does not answer at its SSH port; its controller looks"
-            );
-            ask(context, &server, format!("silent/{address}/{}", now.as_second())).await;
+        if memory.hear(&uid, &address, answer) {
+            tracing::info!(server = server.name_any(), address, ?answer, "is not where it was; its controller looks");
+            ask(context, &server, format!("{answer:?}/{address}/{}", now.as_second())).await;
         }
     }
 }
 
 impl Memory {
-    /// Takes note of one knock; true: the silence has to be reported.
-    fn hear(&mut self, uid: &str, address: &str, answered: bool) -> bool {
+    /// Takes note of one knock; true: it has to be reported.
+    fn hear(&mut self, uid: &str, address: &str, answer: Answer) -> bool {
         let key = (uid.to_owned(), address.to_owned());
-        if answered {
-            self.silences.remove(uid);
-            self.reported.remove(&key);
-            return false;
-        }
         let silences = self.silences.entry(uid.to_owned()).or_insert(0);
-        *silences += 1;
-        *silences >= SILENCES && self.reported.insert(key)
+        match answer {
+            Answer::Itself => {
+                *silences = 0;
+                self.reported.remove(&key);
+                false
+            }
+            // There is nothing to wait for: the machine is elsewhere.
+            Answer::Stranger => self.reported.insert(key),
+            Answer::Silence => {
+                *silences += 1;
+                *silences >= SILENCES && self.reported.insert(key)
+            }
+        }
     }
 }
 
-async fn knock(address: &str) -> bool {
-    matches!(tokio::time::timeout(PATIENCE, TcpStream::connect((address, 22))).await, Ok(Ok(_)))
+/// What a knock met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// The machine with the key that is expected.
+    Itself,
+    /// A machine with another key.
+    Stranger,
+    /// Nobody who speaks SSH.
+    Silence,
+}
+
+/// Compares the key that is shown and goes away.
+struct Caller {
+    expected: PublicKey,
+    answer: Arc<OnceLock<Answer>>,
+}
+
+impl client::Handler for Caller {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let same = match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key.key_data() == self.expected.key_data(),
+            PublicKeyOrCertificate::Certificate(_) => false,
+        };
+        // The first is the only one: the session ends here.
+        let _ = self.answer.set(if same { Answer::Itself } else { Answer::Stranger });
+        Ok(false)
+    }
+}
+
+async fn knock(address: &str, host_key: &str) -> Answer {
+    let Ok(expected) = PublicKey::from_openssh(host_key) else { return Answer::Itself };
+    let answer = Arc::new(OnceLock::new());
+    let preferred = Preferred { key: Cow::Owned(vec![expected.algorithm()]), ..Preferred::default() };
+    let config = Arc::new(client::Config { preferred, ..client::Config::default() });
+    let caller = Caller { expected, answer: Arc::clone(&answer) };
+    // Ends with an error in any case: what counts is what was seen on the way.
+    let _ = tokio::time::timeout(PATIENCE, client::connect(config, (address, 22), caller)).await;
+    answer.get().copied().unwrap_or(Answer::Silence)
 }
 
 /// A Server that failed for good because it could not be reached moves again by itself once it can be (L2).
@@ -145,12 +191,17 @@ mod tests {
     #[test]
     fn silence_is_reported_once_per_address_until_a_knock_succeeds() {
         let mut memory = Memory::default();
-        assert!(!memory.hear("u", "10.0.0.5", false));
-        assert!(memory.hear("u", "10.0.0.5", false));
-        assert!(!memory.hear("u", "10.0.0.5", false));
-        assert!(memory.hear("u", "10.0.0.6", false), "another address is other news");
-        assert!(!memory.hear("u", "10.0.0.5", true));
-        assert!(!memory.hear("u", "10.0.0.5", false));
-        assert!(memory.hear("u", "10.0.0.5", false));
+        assert!(!memory.hear("u", "10.0.0.5", Answer::Silence));
+        assert!(memory.hear("u", "10.0.0.5", Answer::Silence));
+        assert!(!memory.hear("u", "10.0.0.5", Answer::Silence));
+        assert!(memory.hear("u", "10.0.0.6", Answer::Silence), "another address is other news");
+        assert!(!memory.hear("u", "10.0.0.5", Answer::Itself));
+        assert!(!memory.hear("u", "10.0.0.5", Answer::Silence));
+        assert!(memory.hear("u", "10.0.0.5", Answer::Silence));
+    }
+
+    #[test]
+    fn a_stranger_is_reported_at_once() {
+        assert!(Memory::default().hear("u", "10.0.0.5", Answer::Stranger));
     }
 }
