@@ -214,7 +214,8 @@ impl Pass<'_> {
             let hash = step.input_hash.as_ref().map_or(entry.input_hash.as_str(), InputHash::as_str);
             let new_input = entry.input_hash != hash;
             let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
-            let was_tried = entry.run > 0 && entry.phase != StepPhase::Pending;
+            // When it became Pending or Omitted, what depends on it was planned again already.
+            let was_tried = entry.run > 0 && !matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted);
             let cause = cause.map(|other| other.step.to_string()).or_else(|| self.overtaken.get(&entry.id).cloned());
             if new_input {
                 entry.input_hash = hash.to_owned();

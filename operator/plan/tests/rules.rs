@@ -316,3 +316,14 @@ fn what_is_freed_by_a_gone_server_moves_in_the_same_pass() {
     let decision = pass(&Graph::default(), &steps, &Observed::new(), &Policy { gates, ..policy() }, at(10));
     assert_eq!(decision.start, ["heron"]);
 }
+
+#[test]
+fn a_change_of_what_stays_omitted_runs_nothing_again() {
+    let before = graph("heron create\nredis install after=heron?");
+    let mut steps = all_succeeded(&before);
+    steps[0].phase = StepPhase::Omitted;
+    let changed = graph("heron create input=2 gone=Zone_north_is_gone\nredis install after=heron?");
+    let decision = pass(&changed, &steps, &Observed::new(), &policy(), at(10));
+    assert_eq!(decision.start, [""; 0], "redis succeeded with an equal input");
+    assert_eq!(phases(&decision.steps)["heron"], StepPhase::Omitted);
+}
