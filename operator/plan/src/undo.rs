@@ -145,8 +145,8 @@ fn held_back(entries: &[StepStatus]) -> Vec<bool> {
 
 /// Which entries something closed is built on, directly or not, by position.
 ///
-/// Edges of entries that left the graph at different times can form a circle. Within one, only those edges count that go
-/// up the list, where dependencies come first, so that nothing waits for itself.
+/// Edges of entries that left the graph at different times can form a circle. Within one, only those edges count that lead
+/// to an entry that was started before, or within the same second stands before it in the list; so nothing waits for itself.
 fn beneath(entries: &[StepStatus], is_built: impl Fn(&StepStatus) -> bool) -> Vec<bool> {
     let positions = positions(entries);
     let mut edges = DiGraphMap::<usize, ()>::new();
@@ -160,10 +160,12 @@ fn beneath(entries: &[StepStatus], is_built: impl Fn(&StepStatus) -> bool) -> Ve
     for (number, members) in tarjan_scc(&edges).into_iter().enumerate() {
         members.into_iter().for_each(|member| circle[member] = number);
     }
+    let age = |position: usize| (entries[position].started_at.as_ref().map(|time| time.0.as_second()), position);
     let mut marked = vec![false; entries.len()];
     let mut todo: Vec<usize> = (0..entries.len()).filter(|position| is_built(&entries[*position])).collect();
     while let Some(position) = todo.pop() {
-        for other in edges.neighbors(position).filter(|other| circle[*other] != circle[position] || *other < position) {
+        let counts = |other: &usize| circle[*other] != circle[position] || age(*other) < age(position);
+        for other in edges.neighbors(position).filter(counts) {
             if !std::mem::replace(&mut marked[other], true) {
                 todo.push(other);
             }

@@ -5,7 +5,7 @@ mod support;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
+use provisioning_api::steps::{DependencyType, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
 use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::observed::{Observed, Outcome, RunView};
@@ -326,4 +326,18 @@ fn a_change_of_what_stays_omitted_runs_nothing_again() {
     let decision = pass(&changed, &steps, &Observed::new(), &policy(), at(10));
     assert_eq!(decision.start, [""; 0], "redis succeeded with an equal input");
     assert_eq!(phases(&decision.steps)["heron"], StepPhase::Omitted);
+}
+
+#[test]
+fn of_two_that_name_each_other_the_later_one_is_undone_first() {
+    let mut steps = all_succeeded(&graph("redis install after=heron\nheron create"));
+    let heron = steps.iter().position(|step| step.id == "heron").unwrap();
+    // An edit turned the edge around before both were removed.
+    steps[heron].depends_on.push(StepDependency { step: "redis".to_owned(), type_: DependencyType::Hard });
+    steps.iter_mut().find(|step| step.id == "redis").unwrap().started_at = Some(Time(at(6)));
+    for _ in 0..2 {
+        steps.reverse();
+        let decision = pass(&Graph::default(), &steps, &Observed::new(), &policy(), at(10));
+        assert_eq!(decision.start, ["redis"]);
+    }
 }

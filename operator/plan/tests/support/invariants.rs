@@ -171,18 +171,26 @@ impl Pass<'_> {
         }
     }
 
-    /// All that depends on a step, directly or not, as far as the order of the list allows.
+    /// All that was built on a step, directly or not: edges count that lead to what was started before.
     fn built_on(&self, id: &str) -> Vec<&StepStatus> {
+        let settled = by_id(self.settled);
+        let place: BTreeMap<&str, usize> =
+            self.decision.steps.iter().enumerate().map(|(number, entry)| (entry.id.as_str(), number)).collect();
+        let age = |id: &str| {
+            let started = settled.get(id).and_then(|old| old.started_at.as_ref()).map(|time| time.0.as_second());
+            (started, place.get(id).copied())
+        };
         let mut found: BTreeSet<&str> = BTreeSet::from([id]);
-        let mut dependents = Vec::new();
-        for entry in &self.decision.steps {
-            let depends = entry.depends_on.iter().any(|dependency| found.contains(dependency.step.as_str()));
-            if depends && entry.id != id {
-                found.insert(&entry.id);
-                dependents.push(entry);
-            }
+        loop {
+            let more = self.decision.steps.iter().find(|entry| {
+                let mut below = entry.depends_on.iter().map(|dependency| dependency.step.as_str());
+                !found.contains(entry.id.as_str())
+                    && below.any(|other| found.contains(other) && age(other) < age(&entry.id))
+            });
+            let Some(more) = more else { break };
+            found.insert(&more.id);
         }
-        dependents
+        self.decision.steps.iter().filter(|entry| entry.id != id && found.contains(entry.id.as_str())).collect()
     }
 
     /// S8.
