@@ -479,8 +479,11 @@ impl Pass<'_> {
         let failed = self.entries.iter().filter(|entry| !undo.iter().any(|other| other.id == entry.id));
         let failure = failed.clone().find(|entry| entry.phase == StepPhase::Failed);
         let failure = failure.or_else(|| failed.clone().find(|entry| entry.phase == StepPhase::UndoFailed));
-        let retrying = self.entries.iter().find(|entry| !entry.is_open() && entry.retry_at.is_some());
-        let pending = in_phase(StepPhase::Pending).is_some() || !undo.is_empty();
+        // A removed step under an undo that failed for good waits for a person, whatever its phase.
+        let moves = |entry: &StepStatus| !removed(entry) || undo.iter().any(|other| other.id == entry.id);
+        let mut moving = self.entries.iter().filter(|entry| moves(entry));
+        let retrying = moving.clone().find(|entry| !entry.is_open() && entry.retry_at.is_some());
+        let pending = moving.any(|entry| entry.phase == StepPhase::Pending) || !undo.is_empty();
         if !open.is_empty() {
             let also = failure.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
             return Verdict::Running(format!("running {}{also}", open.join(", ")));

@@ -341,3 +341,14 @@ fn of_two_that_name_each_other_the_later_one_is_undone_first() {
         assert_eq!(decision.start, ["redis"]);
     }
 }
+
+#[test]
+fn a_removed_step_under_a_failed_undo_waits_for_a_person() {
+    let mut steps = all_succeeded(&graph("heron create\nredis install after=heron"));
+    steps[0].phase = StepPhase::Pending;
+    steps[0].retry_at = Some(Time(at(5)));
+    steps[1].phase = StepPhase::UndoFailed;
+    steps[1].class = Some(FailureClass::Invalid);
+    let decision = pass(&Graph::default(), &steps, &Observed::new(), &policy(), at(10));
+    assert!(matches!(decision.verdict, Verdict::Failed(_)), "{:?}", decision.verdict);
+}
