@@ -297,6 +297,63 @@ fn a_message_is_one_line_without_control_characters() {
 }
 
 #[test]
+fn what_left_the_plan_under_an_open_run_is_undone_after_it() {
+    let mut steps = all_succeeded(&graph("heron create\nredis install after=heron"));
+    steps[1].phase = StepPhase::Running;
+    steps[1].started_at = Some(Time(at(6)));
+    let alive = Observed::from([("redis".to_owned(), RunView::Alive)]);
+    let first = pass(&graph("redis install"), &steps, &alive, &policy(), at(10));
+    let listed: Vec<&str> = first.steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!((listed, first.start.len()), (vec!["redis", "heron"], 0), "what is not wanted stands last");
+    let nothing = graph("");
+    let second = pass(&nothing, &first.steps, &alive, &policy(), at(11));
+    assert!(second.start.is_empty());
+    let third = pass(&nothing, &second.steps, &ended("redis", Outcome::succeeded()), &policy(), at(20));
+    assert_eq!(third.start, ["redis"]);
+    let fourth = pass(&nothing, &third.steps, &ended("redis", Outcome::succeeded()), &policy(), at(30));
+    assert_eq!(fourth.start, ["heron"]);
+}
+
+#[test]
+fn in_a_circle_of_old_edges_what_was_begun_last_is_undone_first() {
+    let mut steps = all_succeeded(&graph("heron create\nredis install after=heron"));
+    steps[1].phase = StepPhase::Running;
+    steps[1].started_at = Some(Time(at(6)));
+    let alive = Observed::from([("redis".to_owned(), RunView::Alive)]);
+    let turned = pass(&graph("redis install\nheron create after=redis"), &steps, &alive, &policy(), at(10));
+    let nothing = graph("");
+    let first = pass(&nothing, &turned.steps, &ended("redis", Outcome::succeeded()), &policy(), at(20));
+    assert_eq!(first.start, ["redis"]);
+    let second = pass(&nothing, &first.steps, &ended("redis", Outcome::succeeded()), &policy(), at(30));
+    assert_eq!(second.start, ["heron"]);
+}
+
+#[test]
+fn what_comes_back_is_not_done_if_what_it_was_built_on_ran_again_meanwhile() {
+    let text = "heron create input=2\nredis install after=heron";
+    let steps = all_succeeded(&graph("heron create\nredis install after=heron"));
+    let suspended = Policy { suspended: Some("Workspace workspace".into()), ..policy() };
+    let away = pass(&graph("heron create"), &steps, &Observed::new(), &suspended, at(10));
+    let changed = pass(&graph("heron create input=2"), &away.steps, &Observed::new(), &suspended, at(11));
+    assert_eq!(entry(&changed.steps, "redis").effect, StepEffect::Possible, "its undo is still owed");
+    let back = pass(&graph(text), &changed.steps, &Observed::new(), &policy(), at(12));
+    assert_eq!(back.start, ["heron"]);
+    let next = pass(&graph(text), &back.steps, &ended("heron", Outcome::succeeded()), &policy(), at(20));
+    assert_eq!(next.start, ["redis"]);
+}
+
+#[test]
+fn a_new_input_of_what_stays_omitted_runs_nothing_again() {
+    let text = "heron create gone=Server_heron\nredis install after=heron?";
+    let mut steps = all_succeeded(&graph(text));
+    steps[0].phase = StepPhase::Omitted;
+    let changed = graph("heron create input=2 gone=Server_heron\nredis install after=heron?");
+    let decision = pass(&changed, &steps, &Observed::new(), &policy(), at(10));
+    assert!(decision.start.is_empty(), "{:?}", decision.notes);
+    assert_eq!(entry(&decision.steps, "redis").phase, StepPhase::Succeeded);
+}
+
+#[test]
 fn what_was_removed_while_open_is_undone_before_what_it_was_started_on() {
     let mut steps = all_succeeded(&graph("heron create\nredis install after=heron"));
     steps[1].phase = StepPhase::Running;

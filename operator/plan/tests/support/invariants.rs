@@ -165,21 +165,30 @@ impl Pass<'_> {
             let wanted = self.policy.mode == Mode::Forward && self.graph.get(&entry.id).is_some();
             assert!(!wanted, "{} is wanted and is undone", entry.id);
             for other in self.built_on(&entry.id) {
+                // Edges of several graphs may form a circle, where only one of the two can be undone first.
+                if self.built_on(&other.id).iter().any(|back| back.id == entry.id) {
+                    let open = settled[other.id.as_str()].is_open();
+                    assert!(!open, "S5: {} is undone under the open {}", entry.id, other.id);
+                    continue;
+                }
                 assert!(!other.is_open(), "S5: {} is undone under the open {}", entry.id, other.id);
                 assert!(!is_owed(other), "S5: {} is undone before {}", entry.id, other.id);
             }
         }
     }
 
-    /// All that depends on a step, directly or not, as far as the order of the list allows.
+    /// All that depends on a step, directly or not, wherever it stands in the list.
     fn built_on(&self, id: &str) -> Vec<&StepStatus> {
         let mut found: BTreeSet<&str> = BTreeSet::from([id]);
+        let mut todo = vec![id];
         let mut dependents = Vec::new();
-        for entry in &self.decision.steps {
-            let depends = entry.depends_on.iter().any(|dependency| found.contains(dependency.step.as_str()));
-            if depends && entry.id != id {
-                found.insert(&entry.id);
-                dependents.push(entry);
+        while let Some(next) = todo.pop() {
+            for entry in &self.decision.steps {
+                let depends = entry.depends_on.iter().any(|dependency| dependency.step == next);
+                if depends && found.insert(&entry.id) {
+                    todo.push(&entry.id);
+                    dependents.push(entry);
+                }
             }
         }
         dependents
