@@ -43,7 +43,7 @@ pub use servers::ServerRun;
 pub use table::Row;
 pub use wait::DEADLINE;
 
-/// Folder of this repository.
-pub fn repository() -> &'static std::path::Path {
-    std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+/// Folder of this repository: `E2E_REPOSITORY`. Not the one that was built, for checkouts may share a target folder.
+pub fn repository() -> std::path::PathBuf {
+    std::env::var_os("E2E_REPOSITORY").unwrap_or_else(|| "..".into()).into()
 }

@@ -1,10 +1,9 @@
 //! Bad input: each way to be wrong is told in the object that the user made, with class, field and the way out; nothing
 //! that is wrong stops anything else.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::offer;
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -15,7 +14,6 @@ use provisioning_api::steps::{FailureClass, StepPhase};
 use provisioning_api::{BatchWorkflow, Server, Taskserv, Workspace};
 use provisioning_e2e::{Case, DEADLINE, Kind, Row, case, condition, describe, is_true, step};
 use serde_json::{Value, json};
-use support::offer;
 
 /// A server whose SSH never answers fails after 5 tries of 60 s and pauses of 5, 10, 20 and 40 s, up to a quarter longer.
 const UNREACHABLE: Duration = Duration::from_secs(60 * 5 + 94 + 60);
@@ -534,15 +532,21 @@ fn a_server_whose_ssh_never_comes_up_fails_in_bounded_time() {
 /// Loosens the schema of Servers so that a value no operator of this version knows can be stored, stores it with `store`,
 /// and puts the schema back, whatever `store` said.
 async fn with_loose_schema<T>(case: &Case, store: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let name = "servers.provisioning.dev";
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/deletionPolicy/enum";
-    let patch = async |change: Value| {
-        let change = json!([change]).to_string();
-        let arguments = ["patch", "crd", "servers.provisioning.dev", "--type=json", "-p", &change];
-        case.cluster.kubectl(&arguments, "").await?.success().context("the schema of Servers")
+    let kubectl = async |arguments: &[&str]| {
+        let output = case.cluster.kubectl(arguments, "").await?;
+        output.success().context("the schema of Servers")
     };
+    let patch =
+        async |change: Value| kubectl(&["patch", "crd", name, "--type=json", "-p", &json!([change]).to_string()]).await;
+    let before = kubectl(&["get", "crd", name, "--show-managed-fields", "-o", "json"]).await?;
+    let managers = serde_json::from_str::<Value>(&before)?["metadata"]["managedFields"].take();
     patch(json!({"op": "remove", "path": path})).await?;
     let stored = store().await;
     patch(json!({"op": "add", "path": path, "value": ["Delete", "Orphan"]})).await?;
+    // Else helm finds the schema to be ours when it upgrades the chart.
+    patch(json!({"op": "replace", "path": "/metadata/managedFields", "value": managers})).await?;
     stored
 }
 

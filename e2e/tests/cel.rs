@@ -10,53 +10,89 @@ use provisioning_e2e::{Case, DEADLINE, case, repository};
 /// Plurals of all kinds.
 const PLURALS: [&str; 5] = ["workspaces", "providerconfigs", "servers", "taskservs", "batchworkflows"];
 
-/// One file of `operator/api/tests/cel/PLURAL/RULE/`: `valid*.yaml` or `refused*.yaml`. The last document is judged; one
-/// before it is what the object was until then, so that it is an update that is judged.
+/// One file of `operator/api/tests/cel/PLURAL/RULE/`: `valid*.yaml` or `refused*.yaml`; see the README there.
 struct Fixture {
     file: PathBuf,
     plural: String,
-    before: Option<DynamicObject>,
+    /// The rule's message up to its first colon, as a slug.
+    rule: String,
+    /// What the object is until then, where the rule is about changes.
+    old: Option<DynamicObject>,
     judged: DynamicObject,
     valid: bool,
 }
 
-impl Fixture {
-    fn read(file: &Path, plural: &str) -> Result<Self> {
-        let context = || format!("{}", file.display());
-        let text = std::fs::read_to_string(file).with_context(context)?;
-        let mut documents: Vec<DynamicObject> = serde_saphyr::from_multiple(&text).with_context(context)?;
-        let judged = documents.pop().with_context(context)?;
-        let before = documents.pop();
-        ensure!(documents.is_empty(), "{}: more than two documents", file.display());
-        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let valid = match (name.starts_with("valid"), name.starts_with("refused")) {
-            (true, _) => true,
-            (_, true) => false,
-            _ => bail!("{}: neither valid* nor refused*", file.display()),
-        };
-        Ok(Fixture { file: file.to_owned(), plural: plural.to_owned(), before, judged, valid })
-    }
+fn name_of(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
 
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(sorted(folder)?.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+/// The object of a file, for a namespace of the test.
+fn object(file: &Path) -> Result<DynamicObject> {
+    let context = || format!("{}", file.display());
+    let text = std::fs::read_to_string(file).with_context(context)?;
+    let mut object: DynamicObject = serde_saphyr::from_str(&text).with_context(context)?;
+    object.metadata.namespace = None;
+    Ok(object)
+}
+
+fn fixtures() -> Result<Vec<Fixture>> {
+    let mut found = Vec::new();
+    for plural in folders(&repository().join("operator/api/tests/cel"))? {
+        ensure!(PLURALS.contains(&name_of(&plural)), "{} is no kind of ours", plural.display());
+        for rule in folders(&plural)? {
+            let old = rule.join("old.yaml");
+            let old = old.exists().then(|| object(&old)).transpose()?;
+            for file in sorted(&rule)? {
+                let valid = match name_of(&file) {
+                    "old.yaml" | "unreachable.md" => continue,
+                    name if name.starts_with("valid") => true,
+                    name if name.starts_with("refused") => false,
+                    _ => bail!("{}: neither valid* nor refused*", file.display()),
+                };
+                found.push(Fixture {
+                    plural: name_of(&plural).to_owned(),
+                    rule: name_of(&rule).to_owned(),
+                    old: old.clone(),
+                    judged: object(&file)?,
+                    valid,
+                    file,
+                });
+            }
+        }
+    }
+    ensure!(!found.is_empty(), "there are no fixtures");
+    Ok(found)
+}
+
+fn slug(text: &str) -> String {
+    let spaced: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' }).collect();
+    spaced.split_whitespace().collect::<Vec<_>>().join("-")
+}
+
+impl Fixture {
     /// Asks the API server. Nothing is kept.
-    async fn judge(&self, case: &Case) -> Result<kube::Result<()>> {
+    async fn ask(&self, case: &Case) -> Result<kube::Result<()>> {
         let types = self.judged.types.as_ref().context("no kind")?;
         let gvk = GroupVersionKind::try_from(types)?;
         let resource = ApiResource::from_gvk_with_plural(&gvk, &self.plural);
         let api = Api::<DynamicObject>::namespaced_with(case.cluster.client.clone(), &case.namespace, &resource);
         let dry = PostParams { dry_run: true, ..PostParams::default() };
-        let here = |object: &DynamicObject| {
-            let mut object = object.clone();
-            object.metadata.namespace = None;
-            object
-        };
-        let Some(before) = &self.before else {
-            return Ok(api.create(&dry, &here(&self.judged)).await.map(drop));
-        };
+        let Some(old) = &self.old else { return Ok(api.create(&dry, &self.judged).await.map(drop)) };
         // There is no Workspace here, so the operator makes nothing of it.
-        let stored = api.create(&PostParams::default(), &here(before)).await?;
-        let name = stored.metadata.name.clone().context("no name")?;
-        let mut next = here(&self.judged);
-        next.metadata.name.get_or_insert_with(|| name.clone());
+        let name = api.create(&PostParams::default(), old).await?.metadata.name.context("no name")?;
+        let mut next = self.judged.clone();
         let answer = loop {
             next.metadata.resource_version = api.get(&name).await?.metadata.resource_version;
             match api.replace(&name, &dry, &next).await {
@@ -70,28 +106,20 @@ impl Fixture {
         case.until("the fixture's object gone", DEADLINE, gone).await?;
         Ok(answer)
     }
-}
 
-fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn fixtures() -> Result<Vec<Fixture>> {
-    let mut found = Vec::new();
-    for plural in folders(&repository().join("operator/api/tests/cel"))?.iter().filter(|path| path.is_dir()) {
-        let name = plural.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        ensure!(PLURALS.contains(&name), "{} is no kind of ours", plural.display());
-        for rule in folders(plural)?.iter().filter(|path| path.is_dir()) {
-            for file in folders(rule)?.iter().filter(|file| file.extension().is_some_and(|it| it == "yaml")) {
-                found.push(Fixture::read(file, name)?);
+    /// What is wrong with the API server's answer.
+    fn wrong(&self, answer: &kube::Result<()>) -> Option<String> {
+        match (answer, self.valid) {
+            (Ok(()), true) => None,
+            (Err(kube::Error::Api(status)), false) if status.code == 422 => {
+                let is_this_rule = slug(&status.message).contains(&self.rule);
+                (!is_this_rule).then(|| format!("refused by another rule: {}", status.message))
             }
+            (Ok(()), false) => Some("accepted".to_owned()),
+            (Err(error), true) => Some(format!("refused: {error}")),
+            (Err(error), false) => Some(format!("not refused by a rule: {error}")),
         }
     }
-    ensure!(!found.is_empty(), "there are no fixtures");
-    Ok(found)
 }
 
 #[test]
@@ -101,14 +129,9 @@ fn the_api_server_judges_every_cel_fixture_as_its_name_says() {
         let mut wrong = Vec::new();
         let fixtures = fixtures()?;
         for fixture in &fixtures {
-            let file = fixture.file.display();
-            match (fixture.judge(&case).await.with_context(|| format!("{file}"))?, fixture.valid) {
-                (Ok(()), true) => {}
-                (Err(kube::Error::Api(status)), false) if status.code == 422 => {}
-                (Ok(()), false) => wrong.push(format!("{file}: accepted")),
-                (Err(error), true) => wrong.push(format!("{file}: refused: {error}")),
-                (Err(error), false) => wrong.push(format!("{file}: not refused by a rule: {error}")),
-            }
+            let file = fixture.file.strip_prefix(repository()).unwrap_or(&fixture.file).display();
+            let answer = fixture.ask(&case).await.with_context(|| format!("{file}"))?;
+            wrong.extend(fixture.wrong(&answer).map(|what| format!("{file}: {what}")));
         }
         ensure!(wrong.is_empty(), "of {} fixtures:\n{}", fixtures.len(), wrong.join("\n"));
         case.rule(&format!("{} fixtures", fixtures.len()));

@@ -135,7 +135,9 @@ may "$operator" no - patch $status
 may "$operator" yes - create servers.provisioning.dev taskservs.provisioning.dev
 may "$operator" no - create workspaces.provisioning.dev providerconfigs.provisioning.dev batchworkflows.provisioning.dev
 may "$operator" no - delete workspaces.provisioning.dev
-for verb in get list watch create delete; do may "$operator" yes - $verb jobs pods; done
+for verb in get list watch create; do may "$operator" yes - $verb jobs pods; done
+may "$operator" yes - delete jobs
+may "$operator" no - delete pods
 for verb in get list watch update patch delete; do may "$operator" no - $verb secrets; done
 may "$operator" yes - delete secrets/provisioning-ssh
 may "$operator" no "$space" get secrets/provisioning-ssh
@@ -145,7 +147,8 @@ may "$operator" no - create roles clusterroles clusterrolebindings namespaces no
 may "$operator" no - watch configmaps
 may "$operator" yes provisioning-system watch configmaps
 may "$operator" yes provisioning-system patch leases/provisioning-operator
-may "$operator" no - delete rolebindings namespaces leases
+may "$operator" no - delete rolebindings namespaces
+for verb in get list create delete; do may "$operator" yes - $verb leases; done
 may "$operator" yes "$site" delete rolebindings
 
 kubectl create rolebinding executor --clusterrole provisioning-executor --serviceaccount "$space:provisioning-executor" -n "$space" >/dev/null

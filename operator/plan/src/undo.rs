@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use petgraph::algo::tarjan_scc;
+use petgraph::graphmap::DiGraphMap;
 use provisioning_api::steps::{Direction, StepEffect, StepPhase, StepStatus, UndoAction};
 
 use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, undo_retry};
@@ -133,18 +135,29 @@ fn held_back(entries: &[StepStatus]) -> Vec<bool> {
     held.iter().zip(beneath(entries, is_owed)).map(|(held, beneath)| *held || beneath).collect()
 }
 
-/// Which entries something closed is built on, directly or not, by position. Dependencies come earlier in the list; an
-/// edge that goes down is left over from an earlier graph and not followed, so that nothing waits in a circle.
+/// Which entries something closed is built on, directly or not, by position.
+///
+/// Edges of entries that left the graph at different times can form a circle. Within one, only those edges count that go
+/// up the list, where dependencies come first, so that nothing waits for itself.
 fn beneath(entries: &[StepStatus], is_built: impl Fn(&StepStatus) -> bool) -> Vec<bool> {
     let positions = positions(entries);
-    let mut marked = vec![false; entries.len()];
-    for position in (0..entries.len()).rev() {
-        if !marked[position] && !is_built(&entries[position]) {
-            continue;
+    let mut edges = DiGraphMap::<usize, ()>::new();
+    for (position, entry) in entries.iter().enumerate() {
+        edges.add_node(position);
+        for other in entry.depends_on.iter().filter_map(|dependency| positions.get(dependency.step.as_str())) {
+            edges.add_edge(position, *other, ());
         }
-        for dependency in &entries[position].depends_on {
-            if let Some(&other) = positions.get(dependency.step.as_str()).filter(|other| **other < position) {
-                marked[other] = true;
+    }
+    let mut circle = vec![0; entries.len()];
+    for (number, members) in tarjan_scc(&edges).into_iter().enumerate() {
+        members.into_iter().for_each(|member| circle[member] = number);
+    }
+    let mut marked = vec![false; entries.len()];
+    let mut todo: Vec<usize> = (0..entries.len()).filter(|position| is_built(&entries[*position])).collect();
+    while let Some(position) = todo.pop() {
+        for other in edges.neighbors(position).filter(|other| circle[*other] != circle[position] || *other < position) {
+            if !std::mem::replace(&mut marked[other], true) {
+                todo.push(other);
             }
         }
     }

@@ -295,3 +295,15 @@ fn a_message_is_one_line_without_control_characters() {
     let decision = pass(&graph, &started.steps, &failed, &policy(), at(10));
     assert_eq!(decision.steps[0].message, " [31merror [0m: no space");
 }
+
+#[test]
+fn what_was_removed_while_open_is_undone_before_what_it_was_started_on() {
+    let mut steps = all_succeeded(&graph("heron create\nredis install after=heron"));
+    steps[1].phase = StepPhase::Running;
+    let alive = Observed::from([("redis".to_owned(), RunView::Alive)]);
+    let without_heron = pass(&graph("redis install"), &steps, &alive, &policy(), at(10));
+    let nothing = Graph::default();
+    let done = ended("redis", Outcome::succeeded());
+    let decision = pass(&nothing, &without_heron.steps, &done, &policy(), at(20));
+    assert_eq!(decision.start, ["redis"]);
+}

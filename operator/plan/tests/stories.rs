@@ -1,6 +1,5 @@
 //! Golden logs of whole runs. `UPDATE_GOLDEN=1` writes them; without, they are compared.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
-
 #![allow(clippy::disallowed_methods)] // the planner does no I/O; its golden files need it
 
 mod support;

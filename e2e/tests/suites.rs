@@ -1,0 +1,6 @@
+//! The suites that run side by side on one cluster. A test's name begins with its suite's.
+
+mod bad_input;
+mod cel;
+mod first_light;
+mod support;
