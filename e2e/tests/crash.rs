@@ -36,6 +36,9 @@ const RUNNER: &str = "/provisioning-runner";
 /// How long a run may take, faults and back-off included.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long the holder of a claim that was lost without a word may still act; times in status are cut to the second.
+const HOLDER_LOSS: jiff::SignedDuration = jiff::SignedDuration::from_secs(89);
+
 /// Held shared by a run that must not meet a fault of another one; alone by a fault that hits them all.
 static CLUSTER: RwLock<()> = RwLock::new(());
 
@@ -267,10 +270,15 @@ mod a_fault_of_one_run {
             shared("an_executor_pod_deleted_by_force_is_waited_for_and_leaves_one_install", |case: Case| async move {
                 let mut hits = Hits::default();
                 let executor = installing(&case, &mut hits).await?;
+                let before = jiff::Timestamp::now();
                 let delete = ["delete", "pod", &executor.name_any(), "--grace-period=0", "--force"];
                 case.kubectl(&delete, "").await?.success()?;
                 let end = ready(&case, &hits).await?;
                 second_run(&case).await?;
+                let taskserv = case.get::<Taskserv>("cache").await?;
+                let second = step(&taskserv, INSTALL).and_then(|step| step.started_at.as_ref()).map(|time| time.0);
+                let earliest = before + HOLDER_LOSS;
+                ensure!(second.is_some_and(|at| at >= earliest), "run 2 began at {second:?}, not before {earliest}");
                 Ok(end)
             });
         assert_same_end(&end);
