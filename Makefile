@@ -12,7 +12,7 @@ HELM = $(shell tools/build --print helm)/helm
 BIN := target/bin
 INSTANCE ?= demo
 
-.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit e2e bad-input newcomer clean
+.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit e2e crash bad-input newcomer clean
 
 ## help: this list
 help:
@@ -51,6 +51,10 @@ unit:
 ## e2e: the whole on a real Kubernetes with real servers (root)
 e2e:
 	scripts/e2e
+
+## crash: faults in mid-run on a real Kubernetes: kills, reboots, restarts; not part of `test` yet (root; 15 minutes)
+crash:
+	scripts/e2e crash
 
 ## bad-input: only the cases of bad input, printed as a table (root)
 bad-input:

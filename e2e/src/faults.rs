@@ -19,8 +19,10 @@ use crate::case::Case;
 use crate::cluster::Cluster;
 use crate::objects::{Kind, describe};
 use crate::servers::ServerRun;
-use crate::wait::{DEADLINE, until};
+use crate::wait::until;
 
+/// How long a moment may be away, and how long a recovery may take. Many servers boot side by side meanwhile.
+const DEADLINE: Duration = Duration::from_secs(300);
 /// The operator's program.
 const OPERATOR: &str = "/provisioning-operator";
 
@@ -164,7 +166,7 @@ impl Case {
     }
 
     async fn watched<K: Kind>(&self, name: &str, predicate: &impl Fn(&K) -> bool, last: &mut String) -> Result<K> {
-        let parameters = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(290);
+        let parameters = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(294);
         let mut events = self.api::<K>().watch(&parameters, "0").await?.boxed();
         while let Some(event) = events.next().await {
             match event? {

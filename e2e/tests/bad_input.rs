@@ -292,6 +292,8 @@ fn a_changed_immutable_field_is_refused_by_the_api_server() {
             assert_eq!(status.code, 422, "{status:?}");
             let words = [field, "is immutable", &format!("create another {kind} instead")];
             tell_refusal("a changed immutable field", &format!("{kind} {name}"), &status, field, &words)?;
+            let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+            ensure!(causes.iter().any(|cause| cause.field == field), "no cause has the field's path: {causes:?}");
         }
         Ok(())
     });
@@ -327,8 +329,8 @@ fn a_spec_over_a_bound_is_refused_by_the_api_server() {
         for (object, field, bound) in bounds {
             let status = refused(&case, &object).await?;
             assert_eq!(status.code, 422, "{status:?}");
-            let name = object["metadata"]["name"].as_str().unwrap_or_default().get(..12);
-            let what = format!("{} {}", object["kind"].as_str().unwrap_or_default(), name.unwrap_or("marsh"));
+            let text = |value: &Value| value.as_str().unwrap_or_default().chars().take(12).collect::<String>();
+            let what = format!("{} {}", object["kind"].as_str().unwrap_or_default(), text(&object["metadata"]["name"]));
             tell_refusal("a spec over a bound", &what, &status, field, &[bound])?;
         }
         Ok(())

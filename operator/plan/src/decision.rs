@@ -205,7 +205,10 @@ impl Pass<'_> {
     fn replan(&mut self) {
         let mut changed: BTreeSet<String> = BTreeSet::new();
         for position in 0..self.entries.len() {
-            let Some(step) = self.graph.get(&self.entries[position].id) else { continue };
+            let Some(step) = self.graph.get(&self.entries[position].id) else {
+                self.outdate(position, &changed);
+                continue;
+            };
             let entry = &mut self.entries[position];
             if entry.is_open() {
                 continue;
@@ -214,7 +217,7 @@ impl Pass<'_> {
             let hash = step.input_hash.as_ref().map_or(entry.input_hash.as_str(), InputHash::as_str);
             let new_input = entry.input_hash != hash;
             let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
-            // When it became Pending or Omitted, what depends on it was planned again already.
+            // What was already planned again, or omitted since, has told its dependents once.
             let was_tried = entry.run > 0 && !matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted);
             let cause = cause.map(|other| other.step.to_string()).or_else(|| self.overtaken.get(&entry.id).cloned());
             if new_input {
@@ -228,6 +231,17 @@ impl Pass<'_> {
                 }
                 reset(entry);
             }
+        }
+    }
+
+    /// A step that left the plan, and whose undo is still to come, was built on something that runs again: should it come
+    /// back, it is not done.
+    fn outdate(&mut self, position: usize, changed: &BTreeSet<String>) {
+        let entry = &mut self.entries[position];
+        let built_on = entry.depends_on.iter().any(|dependency| changed.contains(&dependency.step));
+        if built_on && entry.phase == StepPhase::Succeeded {
+            self.notes.push(format!("{} was built on what runs again", entry.id));
+            reset(entry);
         }
     }
 

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use petgraph::algo::tarjan_scc;
-use petgraph::graphmap::DiGraphMap;
 use provisioning_api::steps::{Direction, StepEffect, StepPhase, StepStatus, UndoAction};
 
 use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, undo_retry};
@@ -84,17 +82,13 @@ fn ask_again(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
 
 /// Starts every undo among `ids` whose dependents are done with.
 fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
-    while let Some((position, what)) = gone(pass, ids) {
+    let built_on = built_on(&pass.entries);
+    while let Some((position, what)) = gone(pass, ids, &built_on) {
         pass.notes.push(format!("{} is undone: {what}", pass.entries[position].id));
         nothing_left(&mut pass.entries[position], &what);
     }
-    let held = held_back(&pass.entries);
-    for position in (0..pass.entries.len()).rev() {
-        let entry = &pass.entries[position];
-        if !ids.contains(&entry.id) || entry.is_open() || !is_owed(entry) || held[position] {
-            continue;
-        }
-        if let Gate::Waiting(what) = pass.gate(&entry.id) {
+    for position in due_now(pass, ids, &built_on) {
+        if let Gate::Waiting(what) = pass.gate(&pass.entries[position].id) {
             pass.waiting.insert(pass.entries[position].id.clone(), what);
             continue;
         }
@@ -113,59 +107,39 @@ fn undo(pass: &mut Pass<'_>, ids: &BTreeSet<String>) {
     }
 }
 
-/// An entry that waits for nothing but its own undo, and whose server is gone: the last one in the list.
-fn gone(pass: &Pass<'_>, ids: &BTreeSet<String>) -> Option<(usize, String)> {
-    let held = held_back(&pass.entries);
-    let due = |position: &usize| {
-        let entry = &pass.entries[*position];
-        ids.contains(&entry.id) && !entry.is_open() && is_owed(entry) && !held[*position]
-    };
-    (0..pass.entries.len()).rev().filter(due).find_map(|position| match pass.gate(&pass.entries[position].id) {
+/// An entry that waits for nothing but its own undo, and whose server is gone: then there is nothing left to undo.
+fn gone(pass: &Pass<'_>, ids: &BTreeSet<String>, built_on: &[Vec<usize>]) -> Option<(usize, String)> {
+    let due = due_now(pass, ids, built_on);
+    due.into_iter().find_map(|position| match pass.gate(&pass.entries[position].id) {
         Gate::Gone(what) => Some((position, what)),
         Gate::Open | Gate::Waiting(_) => None,
     })
 }
 
-/// Which entries must wait, by position: something built on them, directly or not, is open or waits for its own undo.
-fn held_back(entries: &[StepStatus]) -> Vec<bool> {
-    let positions = positions(entries);
-    let mut held = vec![false; entries.len()];
-    let mut open: Vec<usize> = (0..entries.len()).filter(|position| entries[*position].is_open()).collect();
-    while let Some(position) = open.pop() {
-        for dependency in &entries[position].depends_on {
-            if let Some(&other) = positions.get(dependency.step.as_str())
-                && !std::mem::replace(&mut held[other], true)
-            {
-                open.push(other);
-            }
-        }
-    }
-    held.iter().zip(beneath(entries, is_owed)).map(|(held, beneath)| *held || beneath).collect()
+/// Entries among `ids` that wait for nothing but their own undo, by position, the last one first.
+fn due_now(pass: &Pass<'_>, ids: &BTreeSet<String>, built_on: &[Vec<usize>]) -> Vec<usize> {
+    let held = held_back(&pass.entries, built_on);
+    let due = |position: &usize| {
+        let entry = &pass.entries[*position];
+        ids.contains(&entry.id) && !entry.is_open() && is_owed(entry) && !held[*position]
+    };
+    (0..pass.entries.len()).rev().filter(due).collect()
 }
 
-/// Which entries something closed is built on, directly or not, by position.
-///
-/// Edges of entries that left the graph at different times can form a circle. Within one, only those edges count that lead
-/// to an entry that was started before, or within the same second stands before it in the list; so nothing waits for itself.
-fn beneath(entries: &[StepStatus], is_built: impl Fn(&StepStatus) -> bool) -> Vec<bool> {
-    let positions = positions(entries);
-    let mut edges = DiGraphMap::<usize, ()>::new();
-    for (position, entry) in entries.iter().enumerate() {
-        edges.add_node(position);
-        for other in entry.depends_on.iter().filter_map(|dependency| positions.get(dependency.step.as_str())) {
-            edges.add_edge(position, *other, ());
-        }
-    }
-    let mut circle = vec![0; entries.len()];
-    for (number, members) in tarjan_scc(&edges).into_iter().enumerate() {
-        members.into_iter().for_each(|member| circle[member] = number);
-    }
-    let age = |position: usize| (entries[position].started_at.as_ref().map(|time| time.0.as_second()), position);
-    let mut marked = vec![false; entries.len()];
-    let mut todo: Vec<usize> = (0..entries.len()).filter(|position| is_built(&entries[*position])).collect();
+/// Which entries must wait, by position: something built on them, directly or not, is open or waits for its own undo.
+fn held_back(entries: &[StepStatus], built_on: &[Vec<usize>]) -> Vec<bool> {
+    // Under what is open nothing is undone, in a circle or not: it ends by itself.
+    let all = recorded(entries);
+    let open = (0..entries.len()).filter(|position| entries[*position].is_open()).collect();
+    let owed = (0..entries.len()).filter(|position| is_owed(&entries[*position])).collect();
+    beneath(open, &all).into_iter().zip(beneath(owed, built_on)).map(|(open, owed)| open || owed).collect()
+}
+
+/// What the given entries are built on, directly or not, by position.
+fn beneath(mut todo: Vec<usize>, edges: &[Vec<usize>]) -> Vec<bool> {
+    let mut marked = vec![false; edges.len()];
     while let Some(position) = todo.pop() {
-        let counts = |other: &usize| circle[*other] != circle[position] || age(*other) < age(position);
-        for other in edges.neighbors(position).filter(counts) {
+        for &other in &edges[position] {
             if !std::mem::replace(&mut marked[other], true) {
                 todo.push(other);
             }
@@ -174,13 +148,40 @@ fn beneath(entries: &[StepStatus], is_built: impl Fn(&StepStatus) -> bool) -> Ve
     marked
 }
 
-fn positions(entries: &[StepStatus]) -> BTreeMap<&str, usize> {
-    entries.iter().enumerate().map(|(position, entry)| (entry.id.as_str(), position)).collect()
+/// The recorded dependencies that order the undo, by position, free of circles.
+///
+/// Where the two stand in the list says nothing: what leaves the plan goes to its end, also from under an open run. But
+/// edges of several graphs may form a circle. There the runs tell what was done: an edge to what was begun later is not
+/// followed, so that nothing waits for itself.
+fn built_on(entries: &[StepStatus]) -> Vec<Vec<usize>> {
+    let mut edges = recorded(entries);
+    let goes_down = edges.iter().enumerate().any(|(position, others)| others.iter().any(|other| *other >= position));
+    if !goes_down {
+        return edges;
+    }
+    let reached: Vec<Vec<bool>> = (0..edges.len()).map(|position| beneath(vec![position], &edges)).collect();
+    let begun = |position: usize| (entries[position].started_at.as_ref().map(|time| time.0), position);
+    for (position, others) in edges.iter_mut().enumerate() {
+        others.retain(|other| !reached[*other][position] || begun(*other) < begun(position));
+    }
+    edges
+}
+
+/// All recorded dependencies that are in the list, by position.
+fn recorded(entries: &[StepStatus]) -> Vec<Vec<usize>> {
+    let ids = entries.iter().enumerate().map(|(position, entry)| (entry.id.as_str(), position));
+    let positions: BTreeMap<&str, usize> = ids.collect();
+    let known = |entry: &StepStatus| {
+        entry.depends_on.iter().filter_map(|dependency| positions.get(dependency.step.as_str()).copied()).collect()
+    };
+    entries.iter().map(known).collect()
 }
 
 /// Entries whose undo comes by itself: owed, not open, not given up, not under one that is.
 pub(crate) fn due(entries: &[StepStatus]) -> Vec<&StepStatus> {
-    let stuck = beneath(entries, |entry| entry.phase == StepPhase::UndoFailed && is_owed(entry));
+    let given_up = |entry: &StepStatus| entry.phase == StepPhase::UndoFailed && is_owed(entry);
+    let given_up = (0..entries.len()).filter(|position| given_up(&entries[*position])).collect();
+    let stuck = beneath(given_up, &built_on(entries));
     let moves = |entry: &StepStatus| is_owed(entry) && !entry.is_open() && entry.phase != StepPhase::UndoFailed;
     entries.iter().zip(stuck).filter(|(entry, stuck)| moves(entry) && !stuck).map(|(entry, _)| entry).collect()
 }

@@ -15,19 +15,18 @@ use provisioning_plan::ids::{InputHash, StepId};
 use support::world::{Crash, Script, World};
 use support::{is_undoable, steps};
 
-/// CI looks at the same plans every time, so that a red run can be had again; `PLAN_CASES=N` looks at N times as many,
-/// chosen anew.
-fn config(usual: u32, shrink: u32) -> ProptestConfig {
-    let given = ProptestConfig::default();
-    let chosen_anew = std::env::var_os("PLAN_CASES").is_some();
-    let rng_seed = if chosen_anew { given.rng_seed } else { RngSeed::Fixed(7) };
-    ProptestConfig { cases: cases(usual), max_shrink_iters: shrink, failure_persistence: None, rng_seed, ..given }
-}
-
-/// How many cases; `PLAN_CASES=20` tries twenty times as many.
-fn cases(usual: u32) -> u32 {
+/// The same cases every time, so that a change is to blame when one fails. Other cases by hand:
+/// `PLAN_RANDOM=1` takes a new seed at every run, `PROPTEST_RNG_SEED=7` one that is named, `PLAN_CASES=20` tries twenty
+/// times as many. The minimal case that a failure prints belongs into `rules.rs`.
+fn config(usual: u32, max_shrink_iters: u32) -> ProptestConfig {
     let times = std::env::var_os("PLAN_CASES").and_then(|text| text.to_str().and_then(|text| text.parse().ok()));
-    usual * times.unwrap_or(1_u32)
+    let usual_config = ProptestConfig::default();
+    let rng_seed = match usual_config.rng_seed {
+        RngSeed::Random if std::env::var_os("PLAN_RANDOM").is_none() => RngSeed::Fixed(1),
+        named_or_random => named_or_random,
+    };
+    let cases = usual * times.unwrap_or(1_u32);
+    ProptestConfig { cases, max_shrink_iters, rng_seed, failure_persistence: None, ..usual_config }
 }
 
 /// One node: edges lead to nodes before it, or, while the graph is turned around, to nodes behind it.
