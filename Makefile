@@ -52,7 +52,7 @@ unit:
 e2e:
 	scripts/e2e
 
-## crash: faults in mid-run on a real Kubernetes: kills, reboots, restarts; not part of `test` yet (root; 15 minutes)
+## crash: only faults in mid-run: kills, reboots, restarts (root; 10 minutes)
 crash:
 	scripts/e2e crash
 

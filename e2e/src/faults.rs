@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, WatchEvent, WatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use provisioning_api::Server;
 use serde_json::Value;
 use tokio::process::Command;
@@ -94,6 +95,26 @@ impl Cluster {
             let seen =
                 || format!("{} pods: {:?}", found.len(), found.iter().map(|pod| &pod.status).collect::<Vec<_>>());
             Ok(alive.filter(|pod| is_ready(pod)).find_map(|pod| process_of(pod, OPERATOR)).ok_or_else(seen))
+        })
+        .await
+    }
+
+    /// Takes the operator away (0) or brings it back (1), and waits until it is so.
+    ///
+    /// # Errors
+    /// Where it does not become so.
+    pub async fn scale_operator(&self, replicas: i32) -> Result<()> {
+        let deployments = Api::<Deployment>::namespaced(self.client.clone(), &self.system);
+        let patch = Patch::Merge(serde_json::json!({"spec": {"replicas": replicas}}));
+        deployments.patch_scale("provisioning-operator", &PatchParams::default(), &patch).await?;
+        if replicas > 0 {
+            return self.operator().await.map(drop);
+        }
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.system);
+        let labels = ListParams::default().labels("app.kubernetes.io/component=operator");
+        until("the operator is away", DEADLINE, || async {
+            let left = pods.list(&labels).await?.items.len();
+            Ok(if left == 0 { Ok(()) } else { Err(format!("{left} pods")) })
         })
         .await
     }

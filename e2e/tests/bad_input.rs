@@ -15,8 +15,8 @@ use provisioning_api::{BatchWorkflow, Server, Taskserv, Workspace};
 use provisioning_e2e::{Case, DEADLINE, Kind, Row, case, condition, describe, is_true, step};
 use serde_json::{Value, json};
 
-/// A server whose SSH never answers fails after 5 tries of 60 s and pauses of 5, 10, 20 and 40 s, up to a quarter longer.
-const UNREACHABLE: Duration = Duration::from_secs(60 * 5 + 94 + 60);
+/// A server whose SSH never answers fails after 3 tries of 60 s and pauses of 5 and 10 s, up to a quarter longer.
+const UNREACHABLE: Duration = Duration::from_secs(60 * 3 + 19 + 60);
 
 fn workflow(name: &str, steps: &Value) -> Value {
     json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow", "metadata": {"name": name},
@@ -245,6 +245,10 @@ fn an_unknown_image_size_zone_or_provider_is_told_with_the_nearest_one() {
         told::<Server>(&case, "an unknown image", "heron", invalid, "spec.image", &words).await?;
         let words = ["'smal'", "did you mean 'small'?", "small, medium, large"];
         told::<Server>(&case, "an unknown size", "curlew", invalid, "spec.providerSize", &words).await?;
+        case.apply(&service("nest", "redis", "curlew")).await?;
+        let words = ["Server 'curlew' is Stalled", "spec.providerSize", "'smal'"];
+        let about = "a service on a server that is stalled";
+        told::<Taskserv>(&case, about, "nest", reasons::DEPENDENCY_STALLED, "spec.providerSize", &words).await?;
         let words = ["'lokal-a'", "did you mean 'local-a'?", "local-a, local-b"];
         told::<Server>(&case, "an unknown zone", "avocet", invalid, "spec.zone", &words).await?;
         let words = ["'lokal'", "did you mean 'local'?"];

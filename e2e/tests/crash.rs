@@ -352,6 +352,34 @@ mod b_fault_of_the_cluster {
         assert_same_end(&end);
     }
 
+    /// Its epoch is lost, but what was done under it is not: the new one is higher than all that steps remember.
+    #[test]
+    #[ignore = "needs a cluster: scripts/e2e"]
+    fn a_workspace_forced_away_and_made_again_goes_on() {
+        alone("a_workspace_forced_away_and_made_again_goes_on", |case: Case| async move {
+            ready(&case, &Hits::default()).await?;
+            let (before, had) = (epoch(&case).await?, uids(&case).await?);
+            let old = case.get::<Workspace>(WORKSPACE_NAME).await?.status.and_then(|status| status.ssh_public_key);
+            case.cluster.scale_operator(0).await?;
+            case.delete::<Workspace>(WORKSPACE_NAME).await?;
+            case.patch::<Workspace>(WORKSPACE_NAME, &serde_json::json!({"metadata": {"finalizers": null}})).await?;
+            case.gone::<Workspace>(WORKSPACE_NAME, PATIENCE).await?;
+            case.apply_yaml(include_str!("crash/marsh.yaml")).await?;
+            case.cluster.scale_operator(1).await?;
+            case.ready::<Workspace>(WORKSPACE_NAME).await?;
+            ensure!(epoch(&case).await? > before, "the epoch fell from {before} to {}", epoch(&case).await?);
+            let new = case.get::<Workspace>(WORKSPACE_NAME).await?.status.and_then(|status| status.ssh_public_key);
+            ensure!(new.is_some() && new != old, "the Secret of the old Workspace made no room");
+            case.apply(&case.server("white-egret")).await?;
+            case.ready::<Server>("white-egret").await?;
+            case.until("everything is Ready and true", PATIENCE, || settled(&case)).await?;
+            let has = uids(&case).await?;
+            let lost = had.iter().filter(|(name, uid)| !name.starts_with("Workspace") && has.get(*name) != Some(uid));
+            ensure!(lost.clone().next().is_none(), "other objects than before: {:?}", lost.collect::<Vec<_>>());
+            Ok(Value::Null)
+        });
+    }
+
     #[test]
     #[ignore = "needs a cluster: scripts/e2e"]
     fn a_kubelet_killed_in_mid_install_changes_nothing() {

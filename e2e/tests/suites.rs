@@ -3,4 +3,5 @@
 mod bad_input;
 mod cel;
 mod first_light;
+mod sizes;
 mod support;

@@ -25,14 +25,14 @@ macro_rules! reasons {
 reasons! {
     /// All steps succeeded for this generation.
     SUCCEEDED = "Succeeded";
-    /// First sight of this generation; nothing was decided yet.
-    PROGRESSING = "Progressing";
     /// Steps are running or about to.
     RUNNING = "Running";
     /// A step failed and will be tried again; the message says which, why and when.
     RETRYING = "Retrying";
     /// Something this object refers to is not Ready yet; the message names it.
     WAITING = "Waiting";
+    /// Something this object refers to is Stalled, and nothing else is left to do; the message names it and its words.
+    DEPENDENCY_STALLED = "DependencyStalled";
     /// `spec.suspend` is true here or in the Workspace: nothing forward is started.
     SUSPENDED = "Suspended";
     /// A step failed for good; the message carries the step, the class and the last words of the cause.

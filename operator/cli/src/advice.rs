@@ -26,6 +26,7 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         reasons::INVALID | reasons::CYCLE | reasons::UNKNOWN_REFERENCE | reasons::NAME_CONFLICT => {
             format!("correct the manifest and apply it again: {program} apply -f FILE")
         }
+        reasons::DEPENDENCY_STALLED => "mend the object that the message names; this one then goes on".to_owned(),
         reasons::NO_WORKSPACE => "apply a Workspace named 'workspace' in this namespace".to_owned(),
         reasons::STATUS_TOO_NEW | reasons::UNDECODABLE => {
             "upgrade the operator to the version that wrote the object".to_owned()

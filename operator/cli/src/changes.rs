@@ -151,7 +151,7 @@ mod tests {
         let bad = json!({"finishedAt": "2026-05-04T10:00:13Z", "class": "Transient", "reason": "SshRefused",
             "message": "connection refused", "attempt": 1});
         let scenes = [
-            server("heron", ("Unknown", "Progressing", "first look"), json!([])),
+            server("heron", ("Unknown", "Running", "first look"), json!([])),
             server("heron", RUNNING, json!([step("create", "Create", "Running")])),
             server("heron", RUNNING, json!([with(step("create", "Create", "Succeeded"), ok.clone())])),
             server(
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(
             story,
             [
-                "not Ready (Progressing): first look, 1/2 steps",
+                "not Ready (Running): first look, 1/2 steps",
                 "create: Running (run 1)",
                 "not Ready (Running): create is running",
                 "create: Running -> Succeeded (12s)",

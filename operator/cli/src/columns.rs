@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn columns_are_those_of_the_definitions() {
         for kind in Kind::ALL {
-            let version = kind.crd().spec.versions.remove(0);
+            let version = kind.crd().unwrap().spec.versions.remove(0);
             let printed = version.additional_printer_columns.unwrap();
             let expected: Vec<(String, bool)> =
                 printed.iter().map(|column| (column.name.to_uppercase(), column.priority == Some(1))).collect();

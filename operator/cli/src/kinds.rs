@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
 use kube::discovery::ApiResource;
 use provisioning_api::names::{GROUP, WORKSPACE_NAME};
 use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
@@ -89,15 +88,9 @@ impl Kind {
         }
     }
 
-    /// Its definition; holds the schema that manifests are checked against.
-    pub(crate) fn crd(self) -> CustomResourceDefinition {
-        match self {
-            Kind::Workspace => Workspace::crd(),
-            Kind::ProviderConfig => ProviderConfig::crd(),
-            Kind::BatchWorkflow => BatchWorkflow::crd(),
-            Kind::Server => Server::crd(),
-            Kind::Taskserv => Taskserv::crd(),
-        }
+    /// Its definition as it is installed; holds the schema that manifests are checked against.
+    pub(crate) fn crd(self) -> Option<CustomResourceDefinition> {
+        provisioning_api::all_crds().into_iter().find(|crd| crd.spec.names.kind == self.name())
     }
 }
 
@@ -186,7 +179,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_definitions() {
         for kind in Kind::ALL {
-            let names = kind.crd().spec.names;
+            let names = kind.crd().unwrap().spec.names;
             assert_eq!(names.kind, kind.name());
             assert_eq!(names.plural, kind.plural());
             assert_eq!(names.singular.as_deref(), Some(kind.singular()));

@@ -33,7 +33,7 @@ pub(crate) struct Checker {
 
 impl Checker {
     pub(crate) fn new(kind: Kind) -> Self {
-        let version = kind.crd().spec.versions.into_iter().next();
+        let version = kind.crd().and_then(|crd| crd.spec.versions.into_iter().next());
         Self { schema: version.and_then(|version| version.schema).and_then(|schema| schema.open_api_v3_schema) }
     }
 

@@ -3,6 +3,7 @@
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
+use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
     ANNOTATION_APPLIED, ANNOTATION_RECONCILE, GROUP, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME,
     LABEL_OWNER_UID, MANAGER, VERSION,
@@ -58,14 +59,25 @@ pub async fn apply<K: Kind>(
             ctx.runs.set(key, Knowledge::Created(ctx.now()));
             Ok(false)
         }
-        // Refused as written: the step fails with the API server's own words.
-        Err(kube::Error::Api(status)) if status.code == 422 || status.code == 403 => {
-            let mut outcome = Outcome::failed(FailureClass::Invalid, "Refused", status.message.clone());
+        // The step fails with the API server's own words.
+        Err(kube::Error::Api(status)) if refusal(status.code).is_some() => {
+            let (class, reason) = refusal(status.code).unwrap_or((FailureClass::Invalid, "Refused"));
+            let mut outcome = Outcome::failed(class, reason, status.message.clone());
             outcome.harmless = !existed;
             ctx.runs.set(key, Knowledge::Over(outcome));
             Ok(true)
         }
         Err(source) => Err(Error::request(if existed { "update" } else { "create" }, name, source)),
+    }
+}
+
+/// What a status code says about a write: not as it is written (a rule of the CRD), or not by us and not now (rights, a
+/// policy, a quota), which may change without the object.
+fn refusal(code: u16) -> Option<(FailureClass, &'static str)> {
+    match code {
+        400 | 422 => Some((FailureClass::Invalid, "Refused")),
+        403 => Some((FailureClass::Unauthorized, "Forbidden")),
+        _ => None,
     }
 }
 
@@ -122,7 +134,7 @@ fn taken<K: Kind>(owner: &K, other: &DynamicObject, child: &Child) -> Outcome {
         K::KIND,
         owner.name_any()
     );
-    let mut outcome = Outcome::failed(FailureClass::Invalid, "NameConflict", text);
+    let mut outcome = Outcome::failed(FailureClass::Invalid, reasons::NAME_CONFLICT, text);
     outcome.harmless = true;
     outcome
 }

@@ -111,6 +111,13 @@ impl Written {
         }
     }
 
+    /// Forgets an object that is finished with.
+    pub fn forget(&self, object: &impl ResourceExt) {
+        if let Some(uid) = object.uid() {
+            lock(&self.by_uid).remove(&uid);
+        }
+    }
+
     /// Whether our last write is newer than this object, and the cache may still catch up.
     pub fn is_ahead_of(&self, object: &impl ResourceExt, now: Timestamp) -> bool {
         let (Some(uid), Some(version)) = (object.uid(), number(object)) else { return false };

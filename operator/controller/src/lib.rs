@@ -13,6 +13,7 @@ pub mod leader;
 pub mod metrics;
 pub mod probes;
 pub mod provider_config;
+pub mod queue;
 pub mod server;
 pub mod taskserv;
 pub mod watches;
@@ -32,7 +33,8 @@ use kube::{Client, Resource, ResourceExt};
 
 use context::{Clock, Context, Epochs, Settings, Slots, Written};
 use error::Error;
-use watches::{Guarded, Queue, Queues};
+use queue::Queue;
+use watches::{Guarded, Queues};
 
 /// What ended the operator.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,7 @@ pub async fn run(
     let metrics = metrics::Metrics::new().map_err(RunError::RegisterMetrics)?;
     let readiness = health::Readiness::default();
     let server = tokio::spawn(health::serve(health, metrics.clone(), readiness.clone()));
-    let (stores, queues, watches) = watches::start(&client, &settings.namespace);
+    let (stores, queues, mut watches) = watches::start(&client, &settings.namespace);
     let installation = installation(&client).await?;
     if !stores.ready().await {
         return Err(RunError::WatchEnded);
@@ -106,6 +108,8 @@ pub async fn run(
         _ = leads.wait_for(|leads| !*leads) => Err(RunError::LeadershipLost),
         () = controllers(&context, queues) => Err(RunError::WatchEnded),
         () = probes::run(context.clone()) => Err(RunError::WatchEnded),
+        // A cache that nobody feeds is worse than no operator.
+        _ = futures::future::select_all(&mut watches) => Err(RunError::WatchEnded),
     };
     server.abort();
     watches.iter().for_each(tokio::task::JoinHandle::abort);
@@ -147,7 +151,7 @@ where
 async fn control<K, Reconcile, Pass>(
     context: &Arc<Context>,
     store: Store<Guarded<K>>,
-    queue: Queue<K>,
+    queue: Queue,
     reconcile: Reconcile,
 ) where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
@@ -160,7 +164,7 @@ async fn control<K, Reconcile, Pass>(
         engine::error_policy,
         context.clone(),
         store,
-        watches::requests(queue),
+        queue::requests(queue),
         config,
     );
     passes

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::Api;
@@ -18,6 +17,8 @@ use provisioning_api::names::{
 };
 use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
+
+use crate::queue::{Queue, Waker, queue};
 
 /// A kind behind its guard.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -67,36 +68,28 @@ impl Stores {
     }
 }
 
-/// What wakes the passes of one kind.
-pub type Queue<K> = UnboundedReceiver<ObjectRef<Guarded<K>>>;
-
 /// The receiving ends.
 pub struct Queues {
     /// For Workspaces.
-    pub workspaces: Queue<Workspace>,
+    pub workspaces: Queue,
     /// For ProviderConfigs.
-    pub provider_configs: Queue<ProviderConfig>,
+    pub provider_configs: Queue,
     /// For Servers.
-    pub servers: Queue<Server>,
+    pub servers: Queue,
     /// For Taskservs.
-    pub taskservs: Queue<Taskserv>,
+    pub taskservs: Queue,
     /// For BatchWorkflows.
-    pub workflows: Queue<BatchWorkflow>,
+    pub workflows: Queue,
 }
 
-/// The sending ends. A queue is unbounded, but holds names only, and the scheduler behind it merges equal ones.
+/// The sending ends.
 #[derive(Clone)]
 struct Wakers {
-    workspaces: UnboundedSender<ObjectRef<Guarded<Workspace>>>,
-    provider_configs: UnboundedSender<ObjectRef<Guarded<ProviderConfig>>>,
-    servers: UnboundedSender<ObjectRef<Guarded<Server>>>,
-    taskservs: UnboundedSender<ObjectRef<Guarded<Taskserv>>>,
-    workflows: UnboundedSender<ObjectRef<Guarded<BatchWorkflow>>>,
-}
-
-fn wake<K: Resource<DynamicType = ()>>(sender: &UnboundedSender<ObjectRef<Guarded<K>>>, namespace: &str, name: &str) {
-    // Fails only when the operator is going down.
-    let _ = sender.unbounded_send(ObjectRef::new(name).within(namespace));
+    workspaces: Waker,
+    provider_configs: Waker,
+    servers: Waker,
+    taskservs: Waker,
+    workflows: Waker,
 }
 
 /// Starts all watches. The returned tasks run until the runtime ends.
@@ -110,20 +103,23 @@ pub fn start(client: &Client, namespace: &str) -> (Stores, Queues, Vec<tokio::ta
     let fan = |stores: &Stores, wakers: &Wakers| Fan { stores: stores.clone(), wakers: wakers.clone() };
     let f = || fan(&stores, &wakers);
     let tasks = vec![
-        tokio::spawn(watch(Api::all(c()), all(), writers.workspaces, f(), Fan::workspace)),
-        tokio::spawn(watch(Api::all(c()), all(), writers.provider_configs, f(), Fan::provider_config)),
-        tokio::spawn(watch(Api::all(c()), all(), writers.servers, f(), Fan::server)),
-        tokio::spawn(watch(Api::all(c()), all(), writers.taskservs, f(), Fan::taskserv)),
-        tokio::spawn(watch(Api::all(c()), all(), writers.workflows, f(), Fan::workflow)),
-        tokio::spawn(watch(Api::all(c()), managed.clone(), writers.pods, f(), |fan, pod: &Pod| {
+        tokio::spawn(watch(guarded(Api::all(c()), all()), writers.workspaces, f(), Fan::workspace)),
+        tokio::spawn(watch(guarded(Api::all(c()), all()), writers.provider_configs, f(), Fan::provider_config)),
+        tokio::spawn(watch(guarded(Api::all(c()), all()), writers.servers, f(), Fan::server)),
+        tokio::spawn(watch(guarded(Api::all(c()), all()), writers.taskservs, f(), Fan::taskserv)),
+        tokio::spawn(watch(guarded(Api::all(c()), all()), writers.workflows, f(), Fan::workflow)),
+        tokio::spawn(watch(readable(Api::all(c()), managed.clone()), writers.pods, f(), |fan, pod: &Pod| {
             fan.made_for(pod.labels(), pod.namespace())
         })),
-        tokio::spawn(watch(Api::all(c()), managed, writers.jobs, f(), |fan, job: &Job| {
+        tokio::spawn(watch(readable(Api::all(c()), managed), writers.jobs, f(), |fan, job: &Job| {
             fan.made_for(job.labels(), job.namespace())
         })),
-        tokio::spawn(watch(Api::namespaced(c(), namespace), extensions, writers.bundles, f(), |fan, _: &ConfigMap| {
-            fan.extension()
-        })),
+        tokio::spawn(watch(
+            readable(Api::namespaced(c(), namespace), extensions),
+            writers.bundles,
+            f(),
+            |fan, _: &ConfigMap| fan.extension(),
+        )),
     ];
     (stores, queues, tasks)
 }
@@ -164,11 +160,11 @@ fn caches() -> (Stores, Writers) {
 }
 
 fn channels() -> (Wakers, Queues) {
-    let (workspaces, workspace_queue) = unbounded();
-    let (provider_configs, provider_config_queue) = unbounded();
-    let (servers, server_queue) = unbounded();
-    let (taskservs, taskserv_queue) = unbounded();
-    let (workflows, workflow_queue) = unbounded();
+    let (workspaces, workspace_queue) = queue();
+    let (provider_configs, provider_config_queue) = queue();
+    let (servers, server_queue) = queue();
+    let (taskservs, taskserv_queue) = queue();
+    let (workflows, workflow_queue) = queue();
     let wakers = Wakers { workspaces, provider_configs, servers, taskservs, workflows };
     let queues = Queues {
         workspaces: workspace_queue,
@@ -180,10 +176,50 @@ fn channels() -> (Wakers, Queues) {
     (wakers, queues)
 }
 
+/// What a watch brings.
+type News<K> = watcher::Result<watcher::Event<K>>;
+
+/// A watch of a kind of ours. An object that cannot be read is news too: it is reported to whom it belongs.
+fn guarded<K>(api: Api<Guarded<K>>, config: watcher::Config) -> impl Stream<Item = News<Guarded<K>>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watcher(api, config).default_backoff()
+}
+
+/// A watch of a kind of Kubernetes. An object that cannot be read is left out, and the log says so: it stops no other.
+fn readable<K>(api: Api<Guarded<K>>, config: watcher::Config) -> impl Stream<Item = News<K>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    guarded(api, config).filter_map(|news| {
+        future::ready(match news {
+            Ok(watcher::Event::Apply(object)) => decoded(object).map(|object| Ok(watcher::Event::Apply(object))),
+            Ok(watcher::Event::Delete(object)) => decoded(object).map(|object| Ok(watcher::Event::Delete(object))),
+            Ok(watcher::Event::InitApply(object)) => {
+                decoded(object).map(|object| Ok(watcher::Event::InitApply(object)))
+            }
+            Ok(watcher::Event::Init) => Some(Ok(watcher::Event::Init)),
+            Ok(watcher::Event::InitDone) => Some(Ok(watcher::Event::InitDone)),
+            Err(error) => Some(Err(error)),
+        })
+    })
+}
+
+fn decoded<K: Resource<DynamicType = ()>>(object: Guarded<K>) -> Option<K> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    match object.0 {
+        Ok(object) => Some(object),
+        Err(invalid) => {
+            tracing::error!(kind = %K::kind(&()), namespace, name, error = invalid.error, "an object cannot be read");
+            None
+        }
+    }
+}
+
 /// Feeds one cache; after each change, wakes whom it concerns.
 async fn watch<K>(
-    api: Api<K>,
-    config: watcher::Config,
+    news: impl Stream<Item = News<K>> + Send,
     mut writer: Writer<K>,
     fan: Fan,
     concerns: impl Fn(&Fan, &K) + Send,
@@ -192,7 +228,7 @@ async fn watch<K>(
 {
     let reader = writer.as_reader();
     let mut initial: Vec<K> = Vec::new();
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(news);
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -229,7 +265,7 @@ struct Fan {
 impl Fan {
     fn workspace(&self, guarded: &Guarded<Workspace>) {
         let namespace = guarded.namespace().unwrap_or_default();
-        wake(&self.wakers.workspaces, &namespace, &guarded.name_any());
+        self.wakers.workspaces.wake(&namespace, &guarded.name_any());
         wake_all(&self.stores.provider_configs, &self.wakers.provider_configs, &namespace);
         wake_all(&self.stores.servers, &self.wakers.servers, &namespace);
         wake_all(&self.stores.taskservs, &self.wakers.taskservs, &namespace);
@@ -238,52 +274,52 @@ impl Fan {
 
     fn provider_config(&self, guarded: &Guarded<ProviderConfig>) {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
-        wake(&self.wakers.provider_configs, &namespace, &name);
-        wake(&self.wakers.workspaces, &namespace, WORKSPACE_NAME);
+        self.wakers.provider_configs.wake(&namespace, &name);
+        self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
         for server in self.stores.servers.state() {
             if let Ok(server) = &server.0
                 && server.namespace().as_deref() == Some(namespace.as_str())
                 && server.spec.provider_config_ref.name == name
             {
-                wake(&self.wakers.servers, &namespace, &server.name_any());
+                self.wakers.servers.wake(&namespace, &server.name_any());
             }
         }
     }
 
     fn server(&self, guarded: &Guarded<Server>) {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
-        wake(&self.wakers.servers, &namespace, &name);
-        wake(&self.wakers.workspaces, &namespace, WORKSPACE_NAME);
+        self.wakers.servers.wake(&namespace, &name);
+        self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
         self.owner(guarded.labels(), &namespace);
         if let Ok(server) = &guarded.0 {
-            wake(&self.wakers.provider_configs, &namespace, &server.spec.provider_config_ref.name);
+            self.wakers.provider_configs.wake(&namespace, &server.spec.provider_config_ref.name);
         }
         for taskserv in self.stores.taskservs.state() {
             if let Ok(taskserv) = &taskserv.0
                 && taskserv.namespace().as_deref() == Some(namespace.as_str())
                 && taskserv.spec.servers.contains(&name)
             {
-                wake(&self.wakers.taskservs, &namespace, &taskserv.name_any());
+                self.wakers.taskservs.wake(&namespace, &taskserv.name_any());
             }
         }
     }
 
     fn taskserv(&self, guarded: &Guarded<Taskserv>) {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
-        wake(&self.wakers.taskservs, &namespace, &name);
-        wake(&self.wakers.workspaces, &namespace, WORKSPACE_NAME);
+        self.wakers.taskservs.wake(&namespace, &name);
+        self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
         self.owner(guarded.labels(), &namespace);
         if let Ok(taskserv) = &guarded.0 {
             for server in &taskserv.spec.servers {
-                wake(&self.wakers.servers, &namespace, server);
+                self.wakers.servers.wake(&namespace, server);
             }
         }
     }
 
     fn workflow(&self, guarded: &Guarded<BatchWorkflow>) {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
-        wake(&self.wakers.workflows, &namespace, &name);
-        wake(&self.wakers.workspaces, &namespace, WORKSPACE_NAME);
+        self.wakers.workflows.wake(&namespace, &name);
+        self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
         let uid = guarded.uid().unwrap_or_default();
         wake_children(&self.stores.servers, &self.wakers.servers, &namespace, &uid);
         wake_children(&self.stores.taskservs, &self.wakers.taskservs, &namespace, &uid);
@@ -291,7 +327,7 @@ impl Fan {
 
     fn extension(&self) {
         for taskserv in self.stores.taskservs.state() {
-            wake(&self.wakers.taskservs, &taskserv.namespace().unwrap_or_default(), &taskserv.name_any());
+            self.wakers.taskservs.wake(&taskserv.namespace().unwrap_or_default(), &taskserv.name_any());
         }
     }
 
@@ -300,9 +336,9 @@ impl Fan {
         let (Some(kind), Some(name)) = (labels.get(LABEL_OWNER_KIND), labels.get(LABEL_OWNER_NAME)) else { return };
         let namespace = namespace.unwrap_or_default();
         match kind.as_str() {
-            "ProviderConfig" => wake(&self.wakers.provider_configs, &namespace, name),
-            "Server" => wake(&self.wakers.servers, &namespace, name),
-            "Taskserv" => wake(&self.wakers.taskservs, &namespace, name),
+            "ProviderConfig" => self.wakers.provider_configs.wake(&namespace, name),
+            "Server" => self.wakers.servers.wake(&namespace, name),
+            "Taskserv" => self.wakers.taskservs.wake(&namespace, name),
             _ => {}
         }
     }
@@ -312,41 +348,29 @@ impl Fan {
         if let (Some(uid), Some(name)) = (labels.get(LABEL_OWNER_UID), labels.get(LABEL_OWNER_NAME))
             && !uid.is_empty()
         {
-            wake(&self.wakers.workflows, namespace, name);
+            self.wakers.workflows.wake(namespace, name);
         }
     }
 }
 
-fn wake_all<K>(store: &Store<Guarded<K>>, sender: &UnboundedSender<ObjectRef<Guarded<K>>>, namespace: &str)
+fn wake_all<K>(store: &Store<Guarded<K>>, waker: &Waker, namespace: &str)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     for object in store.state() {
         if object.namespace().as_deref() == Some(namespace) {
-            wake(sender, namespace, &object.name_any());
+            waker.wake(namespace, &object.name_any());
         }
     }
 }
 
-fn wake_children<K>(
-    store: &Store<Guarded<K>>,
-    sender: &UnboundedSender<ObjectRef<Guarded<K>>>,
-    namespace: &str,
-    uid: &str,
-) where
+fn wake_children<K>(store: &Store<Guarded<K>>, waker: &Waker, namespace: &str, uid: &str)
+where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     for object in store.state() {
         if object.labels().get(LABEL_OWNER_UID).map(String::as_str) == Some(uid) {
-            wake(sender, namespace, &object.name_any());
+            waker.wake(namespace, &object.name_any());
         }
     }
-}
-
-/// A queue as the stream that kube-runtime's applier reads.
-pub fn requests<K>(queue: Queue<K>) -> impl Stream<Item = Result<ObjectRef<Guarded<K>>, watcher::Error>> + Send
-where
-    K: Resource<DynamicType = ()> + Send + 'static,
-{
-    queue.map(Ok).into_stream()
 }

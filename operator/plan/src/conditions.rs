@@ -64,9 +64,7 @@ pub fn conditions(standing: &Standing, before: &[Condition], generation: i64, no
     let ready = match standing.state {
         State::Ready => "True",
         // On its way and nothing wrong: not known yet. Something wrong or unwanted: not ready.
-        State::Reconciling if [reasons::PROGRESSING, reasons::RUNNING, reasons::WAITING].contains(&standing.reason) => {
-            "Unknown"
-        }
+        State::Reconciling if [reasons::RUNNING, reasons::WAITING].contains(&standing.reason) => "Unknown",
         State::Reconciling | State::Stalled => "False",
     };
     let mut list = vec![condition(types::READY, ready, standing, before, generation, now)];

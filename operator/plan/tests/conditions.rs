@@ -81,7 +81,6 @@ fn ready_is_always_there_and_the_others_only_while_true_and_never_both() {
 fn ready_is_true_when_done_false_when_something_is_wrong_and_else_unknown() {
     let table = [
         (Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: String::new() }, "True"),
-        (Standing::reconciling(reasons::PROGRESSING, ""), "Unknown"),
         (Standing::reconciling(reasons::RUNNING, ""), "Unknown"),
         (Standing::reconciling(reasons::WAITING, ""), "Unknown"),
         (Standing::reconciling(reasons::RETRYING, ""), "False"),

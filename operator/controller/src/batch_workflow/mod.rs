@@ -100,7 +100,7 @@ impl Kind for BatchWorkflow {
     fn publish(&mut self, _: &Facts) {}
 
     /// Done is not the same as still so: a child that is no longer Ready shows here too.
-    fn standing(&self, facts: &Facts) -> Option<Standing> {
+    fn standing(&self, facts: &Facts, _: &Standing) -> Option<Standing> {
         let steps = &self.run_status()?.steps;
         let done = |name: &str| steps.iter().any(|step| step.id == name && step.phase == StepPhase::Succeeded);
         if !facts.children.iter().all(|(name, ..)| done(name)) {

@@ -4,6 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
 use kube::{Resource, ResourceExt};
+use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_INPUT_HASH, LABEL_OWNER_UID, MANAGER};
 use provisioning_api::steps::{FailureClass, StepStatus};
 use provisioning_plan::ids::job_name;
@@ -34,27 +35,50 @@ pub struct Acted {
 /// Does what the stored decision says.
 ///
 /// # Errors
-/// The first request that failed; the next pass repeats it.
+/// The first request that failed; the next pass repeats it, and what of the others was not done.
 pub async fn act<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) -> Result<Acted, Error> {
     let mut acted = Acted::default();
+    // A request that fails keeps no other from being made: what is durable is acted on, whoever else is refused.
+    let mut failed = None;
     for id in stored.decision.start.iter().chain(&stored.decision.resume) {
-        acted.again |= execute(ctx, seen, stored, id).await?;
+        acted.again |= keep_first(&mut failed, execute(ctx, seen, stored, id).await).unwrap_or(false);
     }
     for id in &stored.decision.give_up {
         let Some(step) = stored.decision.steps.iter().find(|step| step.id == *id) else { continue };
-        match give_up::give_up(ctx, &stored.object, step).await? {
-            give_up::GivenUp::Over => acted.again = true,
-            give_up::GivenUp::NotYet => acted.in_millis = Some(2_000),
+        match keep_first(&mut failed, give_up::give_up(ctx, &stored.object, step).await) {
+            Some(give_up::GivenUp::Over) => acted.again = true,
+            Some(give_up::GivenUp::NotYet) => acted.in_millis = Some(2_000),
+            None => {}
         }
     }
     let ended = ended_steps(seen, stored);
-    logs::keep(ctx, &stored.object, &ended).await?;
-    finalize::close_jobs(ctx, &stored.object).await?;
-    stored.object.after_end(ctx, &seen.facts, &ended).await?;
+    keep_first(&mut failed, logs::keep(ctx, &stored.object, &ended).await);
+    keep_first(&mut failed, finalize::close_jobs(ctx, &stored.object).await);
+    keep_first(&mut failed, stored.object.after_end(ctx, &seen.facts, &ended).await);
+    match failed {
+        Some(error) => Err(error),
+        None => finish(ctx, seen, stored, acted).await,
+    }
+}
+
+/// The rest, which waits until all before it has succeeded.
+async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>, mut acted: Acted) -> Result<Acted, Error> {
     stored.object.release(ctx, false).await?;
     acted.in_millis = [acted.in_millis, finalize::clean_jobs(ctx, &stored.object).await?].into_iter().flatten().min();
     acted.gone = finalize::finish(ctx, seen, stored).await?;
     Ok(acted)
+}
+
+/// The value, or nothing and the first error kept.
+fn keep_first<T>(failed: &mut Option<Error>, result: Result<T, Error>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::debug!(error = error.chain(), "a request of this pass failed");
+            failed.get_or_insert(error);
+            None
+        }
+    }
 }
 
 /// Entries whose end this pass has made durable.
@@ -124,7 +148,7 @@ async fn create_executor<K: Kind>(
 
 fn name_conflict(name: &str) -> Outcome {
     let text = format!("a Job or Pod named {name} exists and is not ours: delete it, then ask for a retry");
-    let mut outcome = Outcome::failed(FailureClass::Invalid, "NameConflict", text);
+    let mut outcome = Outcome::failed(FailureClass::Invalid, reasons::NAME_CONFLICT, text);
     outcome.harmless = true;
     outcome
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::ANNOTATION_RECONCILE;
-use provisioning_api::steps::{STATUS_SCHEMA, StepStatus};
+use provisioning_api::steps::{STATUS_SCHEMA, StepPhase, StepStatus};
 use provisioning_plan::conditions::{Standing, State, conditions};
 use provisioning_plan::decision::{Decision, Mode, Policy, Verdict, decide as plan_decide, hold};
 use provisioning_plan::settle::settle;
@@ -50,7 +50,7 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
         (false, Some(_), Err(standing)) => (hold(&settled, &seen.observed, policy.epoch, policy.run_floor), standing),
         (false, Some(_), Ok(graph)) => {
             let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
-            let standing = Standing::from(&decision.verdict);
+            let standing = forward_standing(&decision);
             (decision, standing)
         }
     };
@@ -85,6 +85,19 @@ fn without_workspace(deleting: bool, settled: &[StepStatus], run_floor: i64) -> 
     }
     let text = "there is no Workspace in this namespace: create one named 'workspace'";
     (decision, Standing::stalled(reasons::NO_WORKSPACE, text))
+}
+
+/// A name that somebody else holds has a reason of its own: another name is the way out, not another try.
+fn forward_standing(decision: &Decision) -> Standing {
+    let failed = decision.steps.iter().find(|step| step.phase == StepPhase::Failed);
+    match Standing::from(&decision.verdict) {
+        Standing { state, reason: reasons::STEP_FAILED, message }
+            if failed.is_some_and(|step| step.reason == reasons::NAME_CONFLICT) =>
+        {
+            Standing { state, reason: reasons::NAME_CONFLICT, message }
+        }
+        standing => standing,
+    }
 }
 
 fn deletion_standing<K: Kind>(object: &K, verdict: &Verdict) -> Standing {
@@ -125,7 +138,7 @@ fn next_object<K: Kind>(seen: &Seen<K>, decision: &Decision, standing: Standing)
     let standing = match held {
         Some(what) => Standing::reconciling(reasons::DELETING, what),
         None if deleting => standing,
-        None => next.standing(&seen.facts).unwrap_or(standing),
+        None => next.standing(&seen.facts, &standing).unwrap_or(standing),
     };
     let unchanged = seen.object.run_status().is_some_and(|before| before.steps == decision.steps);
     let status = next.run_status_mut();

@@ -4,8 +4,9 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
 use kube::core::DeserializeGuard;
 use provisioning_api::names::{MANAGER, WORKSPACE_NAME};
+use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::STATUS_SCHEMA;
-use provisioning_api::{ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
 
 use super::kind::Kind;
 use crate::context::Context;
@@ -34,12 +35,45 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
     Ok(epoch)
 }
 
+/// The highest epoch that any step remembers. A Workspace that was forced away and made again begins at 0, and its first
+/// leader must still be the newest that anything here has seen (protocols §6: it only ever grows).
+async fn remembered(ctx: &Context, namespace: &str) -> Result<i64, Error> {
+    let highest = [
+        highest::<ProviderConfig>(ctx, namespace).await?,
+        highest::<Server>(ctx, namespace).await?,
+        highest::<Taskserv>(ctx, namespace).await?,
+        highest::<BatchWorkflow>(ctx, namespace).await?,
+    ];
+    Ok(highest.into_iter().max().unwrap_or(0))
+}
+
+async fn highest<K: Kind>(ctx: &Context, namespace: &str) -> Result<i64, Error> {
+    let objects = readable::<K>(ctx, namespace).await?;
+    let epochs =
+        objects.iter().filter_map(RunsSteps::run_status).flat_map(|status| &status.steps).map(|step| step.epoch);
+    Ok(epochs.max().unwrap_or(0))
+}
+
+/// The readable objects of a kind, from the API server itself.
+async fn readable<K: Kind>(ctx: &Context, namespace: &str) -> Result<Vec<K>, Error> {
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
+    let list = api
+        .list(&ListParams::default())
+        .await
+        .map_err(|source| Error::request("list", format!("{}s in {namespace}", K::KIND), source))?;
+    Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
+}
+
 async fn raise(ctx: &Context, namespace: &str) -> Result<i64, Error> {
     let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), namespace);
     let object = format!("Workspace {namespace}/{WORKSPACE_NAME}");
     let mut live = api.get(WORKSPACE_NAME).await.map_err(|source| Error::request("read", &object, source))?;
+    let floor = match &live.status {
+        Some(status) if status.epoch > 0 => status.epoch,
+        _ => remembered(ctx, namespace).await?,
+    };
     let status = live.status.get_or_insert_default();
-    status.epoch += 1;
+    status.epoch = floor + 1;
     status.schema = STATUS_SCHEMA;
     status.leader = Some(ctx.settings.identity.clone());
     let epoch = status.epoch;
@@ -52,14 +86,8 @@ async fn raise(ctx: &Context, namespace: &str) -> Result<i64, Error> {
 
 /// Open entries that exist now are taken over: their epoch, and nothing else, becomes ours.
 async fn restamp<K: Kind>(ctx: &Context, namespace: &str, epoch: i64) -> Result<(), Error> {
-    let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
-    let list = api
-        .list(&ListParams::default())
-        .await
-        .map_err(|source| Error::request("list", format!("{}s in {namespace}", K::KIND), source))?;
-    let readable = list.items.into_iter().filter_map(|guarded| guarded.0.ok());
-    let ours = readable.filter(|object| object.run_status().is_none_or(|status| status.schema <= STATUS_SCHEMA));
-    for mut object in ours {
+    let known = |object: &K| object.run_status().is_none_or(|status| status.schema <= STATUS_SCHEMA);
+    for mut object in readable::<K>(ctx, namespace).await?.into_iter().filter(known) {
         let open: Vec<usize> = object.run_status().map_or_else(Vec::new, |status| {
             let open = status.steps.iter().enumerate().filter(|(_, step)| step.is_open() && step.epoch < epoch);
             open.map(|(position, _)| position).collect()

@@ -94,12 +94,13 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     sweep(ctx, object).await?;
     let rest: Vec<String> = object.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
     match patch_finalizers(ctx, object, &rest).await {
-        Ok(_) => Ok(true),
-        Err(Error::Request { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404) => {
-            Ok(true)
-        }
-        Err(error) => Err(error),
+        Ok(_) => {}
+        Err(Error::Request { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404) =>
+            {}
+        Err(error) => return Err(error),
     }
+    ctx.written.forget(object);
+    Ok(true)
 }
 
 fn left_behind(step: &StepStatus) -> String {

@@ -10,6 +10,7 @@ use provisioning_plan::conditions::{Standing, conditions};
 use serde::de::DeserializeOwned;
 
 use super::kind::Kind;
+use super::report::event;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -22,7 +23,7 @@ pub async fn readable<K: Kind>(ctx: &Context, guarded: &DeserializeGuard<K>) -> 
         Ok(object) => {
             let format = object.run_status().map_or(0, |status| status.schema);
             if format > STATUS_SCHEMA {
-                tracing::error!(kind = K::KIND, object = object.name_any(), format, "{}", reasons::STATUS_TOO_NEW);
+                too_new(ctx, object, format).await;
                 return Ok(None);
             }
             Ok(Some(object.clone()))
@@ -33,6 +34,16 @@ pub async fn readable<K: Kind>(ctx: &Context, guarded: &DeserializeGuard<K>) -> 
             Ok(None)
         }
     }
+}
+
+/// Says that a newer operator has written this status. Nothing in it is touched, conditions neither: what this operator
+/// does not know it would write back without. So people are told by an Event, which the recorder counts up.
+async fn too_new<K: Kind>(ctx: &Context, object: &K, format: i32) {
+    let text = format!(
+        "status.schema is {format} and this operator knows {STATUS_SCHEMA}: it writes nothing here; upgrade the operator"
+    );
+    tracing::error!(kind = K::KIND, object = object.name_any(), format, "{}", reasons::STATUS_TOO_NEW);
+    event(ctx, object, true, reasons::STATUS_TOO_NEW, &text).await;
 }
 
 /// Writes into the conditions of an object why it cannot be read.

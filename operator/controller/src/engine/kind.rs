@@ -134,8 +134,8 @@ pub trait Kind:
     /// (pure) Fills the fields of status that follow from facts and steps.
     fn publish(&mut self, facts: &Self::Facts);
 
-    /// (pure) How the object stands where the kind knows better than its steps.
-    fn standing(&self, _: &Self::Facts) -> Option<Standing> {
+    /// (pure) How the object stands where the kind knows better than its steps, which say `by_steps`.
+    fn standing(&self, _: &Self::Facts, _by_steps: &Standing) -> Option<Standing> {
         None
     }
 

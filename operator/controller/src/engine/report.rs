@@ -115,7 +115,7 @@ async fn events<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
 pub async fn event<K: Kind>(ctx: &Context, object: &K, warning: bool, reason: &str, note: &str) {
     let event = Event {
         type_: if warning { EventType::Warning } else { EventType::Normal },
-        reason: if reason.is_empty() { reasons::PROGRESSING.to_owned() } else { reason.to_owned() },
+        reason: if reason.is_empty() { reasons::RUNNING.to_owned() } else { reason.to_owned() },
         note: Some(note.chars().take(1000).collect()),
         action: "Reconcile".to_owned(),
         secondary: None,

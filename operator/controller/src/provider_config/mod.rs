@@ -123,7 +123,7 @@ impl Kind for ProviderConfig {
         status.images = serde_json::from_str(&read("images")).unwrap_or_default();
     }
 
-    fn standing(&self, _: &Facts) -> Option<Standing> {
+    fn standing(&self, _: &Facts, _: &Standing) -> Option<Standing> {
         let status = self.status.as_ref()?;
         let described = status.run.steps.iter().any(|step| step.id == DESCRIBE && step.phase == StepPhase::Succeeded);
         let zone = self.spec.zone.as_ref().filter(|zone| described && !status.zones.contains(zone))?;

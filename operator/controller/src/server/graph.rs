@@ -69,7 +69,7 @@ pub(crate) fn draw(server: &Server, facts: &Facts, settled: &[StepStatus]) -> Re
             input_hash: Some(InputHash::of(&(incarnation, host_key, address))),
             depends_on: vec![Dependency::hard(&observe)],
             undo: UndoAction::None,
-            retry: RetryPolicy { limit: 4, ..RetryPolicy::default() },
+            retry: RetryPolicy { limit: 2, ..RetryPolicy::default() },
             gate: reach_gate,
         },
     ];

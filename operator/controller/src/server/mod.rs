@@ -102,8 +102,15 @@ impl Kind for Server {
         publish::fill(self, facts);
     }
 
-    fn standing(&self, _: &Facts) -> Option<Standing> {
+    fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
         let steps = &self.run_status()?.steps;
+        let provider = facts.provider.as_ref().filter(|_| by_steps.reason == reasons::WAITING);
+        if let Some(condition) = provider.and_then(RunsSteps::stalled) {
+            // Waiting would not end (L1); once the ProviderConfig moves again, so does this.
+            let name = &self.spec.provider_config_ref.name;
+            let text = format!("ProviderConfig '{name}' is Stalled: {}", condition.message);
+            return Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text));
+        }
         graph::is_gone(steps).then(|| {
             let id = self.status.as_ref().and_then(|status| status.provider_id.clone()).unwrap_or_default();
             let text = format!(

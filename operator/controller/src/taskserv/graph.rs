@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
-use provisioning_api::steps::{StepAction, StepPhase, UndoAction};
+use provisioning_api::steps::{StepAction, StepPhase, StepStatus, UndoAction};
 use provisioning_api::taskserv::TaskservServer;
 use provisioning_api::{Server, Taskserv};
 use provisioning_extensions::{Catalog, Entry, Timeouts};
@@ -113,6 +113,22 @@ fn gate(taskserv: &Taskserv, name: &str, server: Option<&Server>) -> Gate {
         return Gate::Open;
     }
     Gate::Waiting(format!("Server '{name}' is not Ready: {}", server.ready_message()))
+}
+
+/// Stalled, where all that is left waits for servers that are stalled themselves: it would wait for ever (L1). Once such a
+/// server moves again, so does this.
+pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let cause = |step: &StepStatus| {
+        let name = server_of(&step.id)?;
+        let server = facts.servers.iter().find(|(other, _)| other == name)?.1.as_ref()?;
+        server.stalled().map(|condition| (name.to_owned(), condition.message.clone()))
+    };
+    let pending = steps.iter().filter(|step| step.phase == StepPhase::Pending);
+    let causes: Vec<(String, String)> = pending.map(cause).collect::<Option<_>>()?;
+    let (name, words) = causes.first()?;
+    let text = format!("Server '{name}' is Stalled: {words}");
+    Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text))
 }
 
 /// The bundle: pinned once per generation, so that a new one on offer changes nothing by itself (architecture §4).

@@ -8,6 +8,7 @@ use std::future::Future;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
+use provisioning_api::conditions::reasons;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{Direction, StepAction, StepPhase, StepStatus};
 use provisioning_api::taskserv::ResolvedExtension;
@@ -118,6 +119,10 @@ impl Kind for Taskserv {
             });
         }
         status.servers = rows;
+    }
+
+    fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
+        (by_steps.reason == reasons::WAITING).then(|| graph::held_up(self, facts)).flatten()
     }
 
     fn gates(&self, facts: &Facts) -> BTreeMap<String, Gate> {

@@ -1,27 +1,25 @@
 //! Workspace: not a plan of steps but the ground on which plans stand: epoch, accounts, SSH key, and the way down.
 
 pub mod accounts;
+mod ssh_key;
 mod teardown;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use provisioning_api::Workspace;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
-    EXECUTOR_ACCOUNT, EXECUTOR_ROLE, FINALIZER, LABEL_LIVE, LABEL_MANAGED_BY, LOCAL_PROVIDER_ACCOUNT, MANAGER,
-    SSH_SECRET, WORKSPACE_NAME,
+    EXECUTOR_ACCOUNT, EXECUTOR_ROLE, FINALIZER, LABEL_LIVE, LOCAL_PROVIDER_ACCOUNT, MANAGER, WORKSPACE_NAME,
 };
 use provisioning_api::steps::STATUS_SCHEMA;
 use provisioning_api::workspace::ObjectCounts;
 use provisioning_plan::conditions::{Standing, State, conditions};
-use russh::keys::ssh_key::{self, Algorithm, LineEnding};
 
 use crate::context::{Context, lock};
 use crate::engine::epoch;
@@ -127,7 +125,7 @@ async fn prepare(ctx: &Context, workspace: &Workspace) -> Result<String, Error> 
     }
     match known {
         Some(key) => Ok(key),
-        None => make_key(ctx, &namespace).await,
+        None => ssh_key::make(ctx, workspace).await,
     }
 }
 
@@ -141,37 +139,6 @@ async fn set_live(ctx: &Context, namespace: &str, live: bool) -> Result<(), Erro
         Err(kube::Error::Api(status)) if status.code == 404 && !live => Ok(()),
         Err(source) => Err(Error::request("patch", format!("Namespace {namespace}"), source)),
     }
-}
-
-/// Makes the workspace's key pair. A Secret that is there although no public key was published is of a pass that was
-/// cut off: nobody can have used it, and nobody may read it, so it is made anew.
-async fn make_key(ctx: &Context, namespace: &str) -> Result<String, Error> {
-    let failed = |reason: String| Error::GenerateKey { workspace: namespace.to_owned(), reason };
-    let key = russh::keys::PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)
-        .map_err(|error| failed(error.to_string()))?;
-    let private = key.to_openssh(LineEnding::LF).map_err(|error: ssh_key::Error| failed(error.to_string()))?;
-    let public = key.public_key().to_openssh().map_err(|error| failed(error.to_string()))?;
-    let secret = Secret {
-        metadata: ObjectMeta {
-            name: Some(SSH_SECRET.to_owned()),
-            labels: Some([(LABEL_MANAGED_BY.to_owned(), MANAGER.to_owned())].into()),
-            ..ObjectMeta::default()
-        },
-        immutable: Some(true),
-        string_data: Some(
-            [("id_ed25519".to_owned(), private.to_string()), ("id_ed25519.pub".to_owned(), public.clone())].into(),
-        ),
-        ..Secret::default()
-    };
-    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-    let name = format!("Secret {namespace}/{SSH_SECRET}");
-    match api.delete(SSH_SECRET, &DeleteParams::default()).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(source) => return Err(Error::request("delete", name, source)),
-    }
-    api.create(&PostParams::default(), &secret).await.map_err(|source| Error::request("create", name, source))?;
-    Ok(public)
 }
 
 /// Writes status, if there is anything new in it.
