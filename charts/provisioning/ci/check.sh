@@ -105,6 +105,7 @@ refused "privileged, first" "gain no privileges" apply "$(pod first '.spec.initC
 refused "no word about privileges" "gain no privileges" apply "$(pod silent 'del(.spec.containers[0].securityContext)')"
 refused "a folder of the node" "$words" apply "$(pod folder '.spec.volumes += [{name: "root", hostPath: {path: "/"}}]')"
 refused "another Secret" "$words" apply "$(pod secret '.spec.volumes += [{name: "other", secret: {secretName: "other"}}]')"
+allowed "a secret parameter" apply "$(pod parameter '.spec.volumes += [{name: "secret-1", secret: {secretName: "taskserv-nest"}}]')"
 refused "another Secret, projected" "$words" apply "$(pod projected '.spec.volumes += [{name: "other", projected: {sources: [{secret: {name: "other"}}]}}]')"
 refused "another Secret, in the environment" "$words" apply "$(pod variable '.spec.containers[0].env += [{name: "X", valueFrom: {secretKeyRef: {name: "other", key: "x"}}}]')"
 refused "another Secret, as the environment" "$words" apply "$(pod environment '.spec.containers[0].envFrom = [{secretRef: {name: "other"}}]')"

@@ -42,6 +42,24 @@ pub(crate) fn parameters(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// References to Secrets by the name of a parameter, 16 at most.
+pub(crate) fn secret_parameters(generator: &mut SchemaGenerator) -> Schema {
+    let reference = generator.subschema_for::<crate::taskserv::SecretReference>();
+    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": reference})
+}
+
+/// Names of Servers in groups: 8 groups of 32.
+pub(crate) fn peers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 8,
+        "additionalProperties": {
+            "type": "array", "minItems": 1, "maxItems": 32, "x-kubernetes-list-type": "set",
+            "items": {"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
+        }
+    })
+}
+
 /// Short strings by name, 64 at most.
 pub(crate) fn outputs(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

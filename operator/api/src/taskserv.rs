@@ -37,6 +37,16 @@ pub struct TaskservSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::schemas::parameters")]
     pub parameters: BTreeMap<String, Value>,
+    /// Secret parameters of the extension, by name, each a reference to a Secret of this namespace. At most 16. The value
+    /// is read when a script runs; another value needs another Secret, so that the change can be seen.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schemas::secret_parameters")]
+    pub secret_parameters: BTreeMap<String, SecretReference>,
+    /// Servers that the scripts are told the addresses of, in groups; the extension's documentation says which groups it
+    /// uses. At most 8 groups of 32.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schemas::peers")]
+    pub peers: BTreeMap<String, Vec<String>>,
     /// Whether the service is uninstalled with this object. Default Delete.
     #[serde(default = "default_deletion_policy")]
     pub deletion_policy: DeletionPolicy,
@@ -59,6 +69,18 @@ pub struct ExtensionReference {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub version: Option<String>,
+}
+
+/// One value in a Secret of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// Name of the Secret. It begins with `taskserv-`, so that no other Secret can be brought to a server.
+    #[schemars(length(min = 10, max = 253), regex(pattern = r"^taskserv-[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: String,
+    /// Key in the Secret, for example `password`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
 }
 
 /// What is known of the service.

@@ -1,19 +1,22 @@
 //! Extension bundles: immutable ConfigMaps of the operator's namespace, copied by digest into workspaces that use them.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use provisioning_api::names::{ANNOTATION_DIGEST, LABEL_EXTENSION, LABEL_EXTENSION_VERSION, LABEL_MANAGED_BY, MANAGER};
-
-use provisioning_extensions::{Manifest, Timeouts};
+use provisioning_extensions::{Bundle, Manifest, ParameterSchema, SecretParameter};
+use provisioning_plan::nearest::hint;
+use serde_json::Value;
 
 use crate::context::{Context, lock};
 use crate::error::Error;
-use crate::watches::Stores;
 
 /// A bundle that is on offer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Offered {
     /// Name of the extension.
     pub name: String,
@@ -21,33 +24,97 @@ pub struct Offered {
     pub version: String,
     /// `sha256:…`.
     pub digest: String,
-    /// ConfigMap that holds it, in the operator's namespace and, once copied, in the workspace.
-    pub config_map: String,
-    /// How long its scripts may take, from its manifest.
-    pub timeouts: Timeouts,
+    /// What is in it.
+    pub contents: Arc<Contents>,
+}
+
+/// What the operator itself uses of a bundle. Nothing, where it cannot be read: the runner refuses it anyway.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// Its manifest.
+    pub manifest: Option<Manifest>,
+    /// Rules of its parameters.
+    pub schema: Option<ParameterSchema>,
+}
+
+/// Bundles that were read, by name of their ConfigMap and its resourceVersion: reading takes a digest over all of it.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    read: Mutex<BTreeMap<(String, String), Arc<Contents>>>,
+}
+
+impl Shelf {
+    fn contents(&self, map: &ConfigMap) -> Arc<Contents> {
+        let key = (map.name_any(), map.resource_version().unwrap_or_default());
+        lock(&self.read).entry(key).or_insert_with(|| Arc::new(read(map))).clone()
+    }
+
+    fn keep(&self, keys: &BTreeSet<(String, String)>) {
+        lock(&self.read).retain(|key, _| keys.contains(key));
+    }
 }
 
 /// Every bundle on offer, by name and version.
-pub fn offered(stores: &Stores) -> Vec<Offered> {
-    let mut all: Vec<Offered> = stores.bundles.state().iter().filter_map(|map| read(map)).collect();
+pub fn offered(ctx: &Context) -> Vec<Offered> {
+    let maps = ctx.stores.bundles.state();
+    let keys = maps.iter().map(|map| (map.name_any(), map.resource_version().unwrap_or_default())).collect();
+    ctx.shelf.keep(&keys);
+    let mut all: Vec<Offered> = maps.iter().filter_map(|map| offer(ctx, map)).collect();
     all.sort_by(|left, right| (&left.name, &left.version).cmp(&(&right.name, &right.version)));
     all
 }
 
-fn read(map: &ConfigMap) -> Option<Offered> {
+fn offer(ctx: &Context, map: &ConfigMap) -> Option<Offered> {
     Some(Offered {
         name: map.labels().get(LABEL_EXTENSION)?.clone(),
         version: map.labels().get(LABEL_EXTENSION_VERSION)?.clone(),
         digest: map.annotations().get(ANNOTATION_DIGEST)?.clone(),
-        config_map: map.name_any(),
-        timeouts: timeouts(map),
+        contents: ctx.shelf.contents(map),
     })
 }
 
-/// Timeouts of a bundle's manifest. One that cannot be read gets the defaults: the runner refuses the bundle anyway.
-fn timeouts(map: &ConfigMap) -> Timeouts {
-    let text = map.data.as_ref().and_then(|data| data.get("manifest.yaml"));
-    text.and_then(|text| Manifest::from_yaml(text).ok()).map_or_else(Timeouts::default, |manifest| manifest.timeouts)
+fn read(map: &ConfigMap) -> Contents {
+    let text = map.data.iter().flatten();
+    let binary: BTreeMap<String, Vec<u8>> =
+        map.binary_data.iter().flatten().map(|(key, content)| (key.clone(), content.0.clone())).collect();
+    match Bundle::from_config_map_data(text, &binary) {
+        Ok(bundle) => Contents { manifest: Some(bundle.manifest().clone()), schema: bundle.schema().cloned() },
+        Err(error) => {
+            tracing::warn!(bundle = map.name_any(), %error, "a bundle on offer cannot be read");
+            Contents::default()
+        }
+    }
+}
+
+impl Contents {
+    /// Everything that is wrong with these parameters, each with the path of its field in a Taskserv.
+    pub fn parameter_problems(&self, parameters: &BTreeMap<String, Value>) -> Vec<String> {
+        let Some(schema) = &self.schema else { return Vec::new() };
+        let problems = schema.check(parameters);
+        problems.into_iter().map(|problem| format!("spec.parameters.{}: {}", problem.path, problem.message)).collect()
+    }
+
+    /// Secrets that are missing or that the extension does not know.
+    pub fn secret_problems<'a>(&self, given: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let Some(manifest) = &self.manifest else { return Vec::new() };
+        let given: Vec<&str> = given.collect();
+        let known = || manifest.secrets.iter().map(|secret| secret.name.as_str());
+        let missing = manifest.secrets.iter().filter(|secret| secret.required && !given.contains(&secret.name.as_str()));
+        let missing = missing.map(|secret| {
+            let SecretParameter { name, description, .. } = secret;
+            format!("spec.secretParameters.{name}: missing ({description}); write {{secretName: taskserv-NAME, key: KEY}}")
+        });
+        let unknown = given.iter().filter(|name| !known().any(|other| other == **name)).map(|name| {
+            let hint = hint(name, known());
+            format!("spec.secretParameters.{name}: extension '{}' has no such secret{hint}", manifest.name)
+        });
+        missing.chain(unknown).collect()
+    }
+
+    /// The parameters with the schema's defaults.
+    pub fn with_defaults(&self, parameters: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+        self.schema.as_ref().map_or_else(|| parameters.clone(), |schema| schema.with_defaults(parameters))
+    }
 }
 
 /// Puts a copy of a bundle into a workspace, if it is not there. The name holds the digest, and the copy is immutable.

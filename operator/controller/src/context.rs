@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::Recorder;
 use kube::{Client, ResourceExt};
 
+use crate::bundles::Shelf;
 use crate::engine::runs::Runs;
 use crate::metrics::Metrics;
 use crate::watches::Stores;
@@ -45,6 +46,8 @@ pub struct Context {
     pub epochs: Epochs,
     /// Open Jobs by workspace.
     pub slots: Slots,
+    /// Extension bundles that were read.
+    pub shelf: Shelf,
     /// Our own last write of each object.
     pub written: Written,
     /// Counters.

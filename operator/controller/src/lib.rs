@@ -88,6 +88,7 @@ pub async fn run(
         runs: engine::runs::Runs::default(),
         epochs: Epochs::default(),
         slots: Slots::default(),
+        shelf: bundles::Shelf::default(),
         written: Written::default(),
         metrics,
         clock,

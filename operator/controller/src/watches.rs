@@ -15,6 +15,7 @@ use kube::{Client, Resource, ResourceExt};
 use provisioning_api::names::{
     LABEL_EXTENSION, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, MANAGER, WORKSPACE_NAME,
 };
+use provisioning_api::taskserv::TaskservSpec;
 use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 
@@ -297,7 +298,7 @@ impl Fan {
         for taskserv in self.stores.taskservs.state() {
             if let Ok(taskserv) = &taskserv.0
                 && taskserv.namespace().as_deref() == Some(namespace.as_str())
-                && taskserv.spec.servers.contains(&name)
+                && uses(&taskserv.spec, &name)
             {
                 self.wakers.taskservs.wake(&namespace, &taskserv.name_any());
             }
@@ -351,6 +352,11 @@ impl Fan {
             self.wakers.workflows.wake(namespace, name);
         }
     }
+}
+
+/// Whether a Taskserv acts on a Server, or tells its scripts of it.
+fn uses(spec: &TaskservSpec, server: &str) -> bool {
+    spec.servers.iter().chain(spec.peers.values().flatten()).any(|name| name == server)
 }
 
 fn wake_all<K>(store: &Store<Guarded<K>>, waker: &Waker, namespace: &str)

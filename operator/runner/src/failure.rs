@@ -58,6 +58,24 @@ pub enum Failure {
         /// The script's last progress.
         last: Option<String>,
     },
+    /// A Secret that the spec refers to is not there.
+    #[error("spec.secretParameters.{parameter}: there is no Secret '{secret}' with key '{key}' in this namespace")]
+    MissingSecret {
+        /// Which parameter.
+        parameter: String,
+        /// Name of the Secret.
+        secret: String,
+        /// Key in it.
+        key: String,
+    },
+    /// A value that no script can be told.
+    #[error("spec.secretParameters.{parameter}: the value in Secret '{secret}' is no UTF-8 text of at most 16 KiB")]
+    BadSecret {
+        /// Which parameter.
+        parameter: String,
+        /// Name of the Secret.
+        secret: String,
+    },
     /// The script's unit ended without an exit code, again and again.
     #[error("the script's unit ended {0} times without an exit code (a reboot, or killed)")]
     Interrupted(u32),
@@ -110,6 +128,9 @@ impl Failure {
             Failure::Bundle(_) => (Invalid, "BadBundle"),
             Failure::DigestMismatch { .. } => (Invalid, "DigestMismatch"),
             Failure::BadRequest(_) => (Invalid, "BadRequest"),
+            // It may be created after the object that refers to it.
+            Failure::MissingSecret { .. } => (Transient, "MissingSecret"),
+            Failure::BadSecret { .. } => (Invalid, "BadSecret"),
             Failure::Superseded(_) => (Refused, "Superseded"),
             Failure::NotBooted { .. } => (Transient, "NotBooted"),
             Failure::Deadline { .. } => (Timeout, "DeadlineExceeded"),

@@ -80,15 +80,16 @@ bundle-commit) # UPLOADED FOLDER
 mark) # BASE EXPECTED NEW
   swap "$1" "$2" "$3"
   ;;
-start) # BASE EXPECTED STAGING RUN UNIT SECONDS NU BUNDLE SCRIPT ROOT VOLATILE; STAGING: request.json, log, marker.json
+start) # BASE EXPECTED STAGING RUN UNIT SECONDS NU BUNDLE SCRIPT ROOT VOLATILE REQUEST; STAGING: log, marker.json
   base=$1 expected=$2 staging=$3 run=$4 unit=$5 seconds=$6 nu=$7 bundle=$8
   shift 8
-  script=$1 root=$2 volatile=$3
+  script=$1 root=$2 volatile=$3 request=$4
   swap "$base" "$expected" "$staging/marker.json" || exit
   # Nothing of this step is alive (the runner has seen to it), so what earlier runs left can go.
   rm -rf "$base".run-* "$volatile/${unit%-*}"-*
   mv -T "$staging" "$base.run-$run" || exit
   rm -rf "$base".new-*
+  mv -f "$request" "$volatile/$unit.json" && rm -f "${request%-*}"-* || exit
   systemctl reset-failed "$unit" 2>/dev/null
   systemd-run --quiet --collect --unit="$unit" --property=RuntimeMaxSec="$seconds" --property=TimeoutStopSec=10 \
     flock --close --exclusive "$base.lock" \
@@ -107,11 +108,12 @@ run) # FOLDER UNIT NU BUNDLE SCRIPT ROOT VOLATILE
   log start ''
   {
     cd "$bundle" && umask 022 &&
-      "$nu" --no-config-file --no-history --error-style plain "$script" "$folder/request.json" \
+      "$nu" --no-config-file --no-history --error-style plain "$script" "$volatile/$unit.json" \
         </dev/null >"$folder/stdout"
   } 2>"$volatile/$unit"
   code=$?
   umask 077
+  rm -f "$volatile/$unit.json"
   # Killed, or the machine goes down: not the script's own end. No exit file says so, and it is started again.
   case "$code" in
   0) ;;

@@ -10,7 +10,7 @@ const MAX_STEP_NAME: usize = 180;
 pub struct Layout {
     /// What has to survive a reboot.
     pub root: String,
-    /// What need not: a script's stderr, so that a full disk can still be reported.
+    /// What need not: a script's request, which may hold secrets, and its stderr, so that a full disk can be reported.
     pub volatile: String,
     /// The `nu` binary.
     pub nu: String,
@@ -68,7 +68,12 @@ impl Place {
         format!("{}.new-{}", self.base, marker_digest.get(..16).unwrap_or(marker_digest))
     }
 
-    /// Folder of one execution: request, stdout, exit code.
+    /// The request of an execution that is about to start, in the folder of what does not outlive a reboot.
+    pub fn request(&self, volatile: &str, marker_digest: &str) -> String {
+        format!("{volatile}/request-{}-{}.json", self.hash, marker_digest.get(..16).unwrap_or(marker_digest))
+    }
+
+    /// Folder of one execution: stdout, exit code.
     pub fn execution(&self, run: i64) -> String {
         format!("{}.run-{run}", self.base)
     }

@@ -6,11 +6,11 @@
 //! - `bundles/DIGEST/…`: extension bundles, compared file by file before each use
 //! - `OWNER-UID/STEP.json`: the marker of a step, written before a script starts and after it ended
 //! - `OWNER-UID/STEP.lock`: held by the script's unit while it runs
-//! - `OWNER-UID/STEP.run-N/`: `request.json`, `stdout` and `exit` of the last execution
+//! - `OWNER-UID/STEP.run-N/`: `stdout` and `exit` of the last execution
 //! - `runs.ndjson`: a line for each start and end of a script, written by the unit itself
 //!
-//! A script's stderr is in `/run/provisioning/`, so that it can be read when the disk is full; `nu` is
-//! `/opt/provisioning/bin/nu`.
+//! A script's request, which may hold secrets, and its stderr are in `/run/provisioning/`: the one so that it is never on a
+//! disk, the other so that it can be read when the disk is full. `nu` is `/opt/provisioning/bin/nu`.
 #![deny(missing_docs)]
 
 pub mod events;
@@ -20,6 +20,7 @@ pub mod layout;
 pub mod protocol;
 pub mod quote;
 pub mod reach;
+pub mod secrets;
 pub mod script;
 pub mod server;
 pub mod ssh;
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use provisioning_api::steps::FailureClass;
 use provisioning_sdk::executor::Context;
-use provisioning_sdk::request::{BUNDLE_FOLDER, Envelope, RunnerRequest, SSH_FOLDER};
+use provisioning_sdk::request::{BUNDLE_FOLDER, Envelope, RunnerRequest, SECRETS_FOLDER, SSH_FOLDER};
 use provisioning_sdk::result::StepResult;
 use tokio::time::{Instant, sleep};
 
@@ -59,6 +60,8 @@ pub struct Settings {
     pub key: PathBuf,
     /// The mounted bundle.
     pub bundle: PathBuf,
+    /// Where the secret parameters are mounted.
+    pub secrets: PathBuf,
     /// The `nu` of this image.
     pub nu: PathBuf,
     /// Folders on the server.
@@ -71,6 +74,7 @@ impl Settings {
         Settings {
             key: Path::new(SSH_FOLDER).join("id_ed25519"),
             bundle: PathBuf::from(BUNDLE_FOLDER),
+            secrets: PathBuf::from(SECRETS_FOLDER),
             nu: env::var_os(ENV_NU).map_or_else(|| PathBuf::from(NU), PathBuf::from),
             layout: Layout::default(),
         }
@@ -89,16 +93,13 @@ pub async fn run(settings: &Settings, fence: &mut impl Fence, envelope: &Envelop
     let deadline = Instant::now() + Duration::from_secs(seconds) - Duration::from_secs((seconds / 10).clamp(1, 5));
     let outcome = match &envelope.payload {
         RunnerRequest::Reach { target } => reach::run(settings, fence, target, deadline).await,
-        RunnerRequest::Script { target, extension, script, parameters } => {
-            let what = script::What { target, extension, script: *script, parameters };
-            script::run(settings, fence, envelope, &what, deadline).await
-        }
+        RunnerRequest::Script(what) => script::run(settings, fence, envelope, what, deadline).await,
     };
     match outcome {
         Ok(outputs) => StepResult::succeeded(outputs),
         Err(failure) => {
             let mut result = failure.to_result();
-            let is_script = matches!(envelope.payload, RunnerRequest::Script { .. });
+            let is_script = matches!(envelope.payload, RunnerRequest::Script(_));
             // Addresses move when machines restart, and another machine may have this one now. The server's own steps
             // look at the address first, so there a wrong key is final; a script is tried again after such a look.
             if is_script && result.reason == HOST_KEY_MISMATCH {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use provisioning_extensions::Bundle;
-use provisioning_sdk::request::{Envelope, Extension, RunnerRequest, Script, Target};
+use provisioning_sdk::request::{Envelope, Extension, Peer, RunnerRequest, ScriptRequest};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -12,6 +12,7 @@ use crate::failure::{Failure, last_words};
 use crate::fence::Fence;
 use crate::layout::Place;
 use crate::protocol::{Ask, Decision, Execution, Marker, Phase, decide};
+use crate::secrets::Secrets;
 use crate::server::{Facts, Seen, Server, ServerError, Start};
 use crate::ssh::Destination;
 use crate::{Outputs, Settings, with_sessions};
@@ -21,18 +22,6 @@ const MAX_STARTS: u32 = 3;
 /// How much longer than the step's deadline the unit may live, seconds: it is stopped when nobody waits any more.
 const GRACE: i64 = 30;
 
-/// What is to be run.
-pub struct What<'a> {
-    /// Where.
-    pub target: &'a Target,
-    /// The bundle.
-    pub extension: &'a Extension,
-    /// Which script.
-    pub script: Script,
-    /// Its parameters.
-    pub parameters: &'a BTreeMap<String, Value>,
-}
-
 /// Runs the script, or takes up what an earlier run of it left. Outputs: what the script reported.
 ///
 /// # Errors
@@ -41,11 +30,11 @@ pub async fn run(
     settings: &Settings,
     fence: &mut impl Fence,
     envelope: &Envelope<RunnerRequest>,
-    what: &What<'_>,
+    what: &ScriptRequest,
     deadline: Instant,
 ) -> Result<Outputs, Failure> {
-    let bundle = load_bundle(settings, what.extension)?;
-    let destination = Destination::new(what.target, &settings.key).map_err(ServerError::from)?;
+    let bundle = load_bundle(settings, &what.extension)?;
+    let destination = Destination::new(&what.target, &settings.key).map_err(ServerError::from)?;
     let place = settings
         .layout
         .place(&envelope.owner.uid, &envelope.step)
@@ -57,7 +46,8 @@ pub async fn run(
         script: what.script,
         input_hash: envelope.input_hash.clone(),
     };
-    let mut run = ScriptRun { settings, envelope, what, bundle, place, ask, starts: 0, followed: None };
+    let secrets = Secrets::read(&settings.secrets, &what.secrets)?;
+    let mut run = ScriptRun { settings, envelope, what, bundle, place, ask, secrets, starts: 0, followed: None };
     let work = with_sessions(deadline, async |until| {
         let server = Server::open(&destination, &settings.layout, fence, until).await?;
         run.drive(&server, fence).await
@@ -68,7 +58,7 @@ pub async fn run(
             script: what.script.path(),
             seconds: envelope.timeout_seconds,
             server: what.target.server.clone(),
-            last: run.followed.and_then(|(_, collector)| collector.last_progress().map(str::to_owned)),
+            last: run.followed.and_then(|(_, collector)| collector.last_progress().map(|text| run.secrets.redact(text))),
         }),
     }
 }
@@ -84,10 +74,11 @@ fn load_bundle(settings: &Settings, extension: &Extension) -> Result<Bundle, Fai
 struct ScriptRun<'a> {
     settings: &'a Settings,
     envelope: &'a Envelope<RunnerRequest>,
-    what: &'a What<'a>,
+    what: &'a ScriptRequest,
     bundle: Bundle,
     place: Place,
     ask: Ask,
+    secrets: Secrets,
     starts: u32,
     /// Which execution's stdout was read, and how far. Outlives a lost session.
     followed: Option<(i64, Collector)>,
@@ -196,7 +187,7 @@ impl ScriptRun<'_> {
         }
         let news = server.follow(&self.place, execution, collector.offset()).await?;
         for line in collector.feed(&news.stdout) {
-            pass_on(&line);
+            pass_on(&self.secrets, &line);
         }
         Ok((news.execution, news.stdout.is_empty()))
     }
@@ -217,7 +208,8 @@ impl ScriptRun<'_> {
             }
         }
         let (last, outputs) = self.followed.take().map(|(_, collector)| collector).unwrap_or_default().finish();
-        last.iter().for_each(pass_on);
+        last.iter().for_each(|line| pass_on(&self.secrets, line));
+        let outputs = outputs.and_then(|outputs| self.secrets.refuse_in(outputs));
         let outcome = if code == 0 {
             outputs.map_err(Failure::BadOutput)
         } else {
@@ -232,7 +224,7 @@ impl ScriptRun<'_> {
     }
 
     async fn script_failure(&self, server: &Server<'_>, execution: i64, code: i32) -> Result<Failure, Failure> {
-        let stderr = server.stderr(&self.place, execution).await?;
+        let stderr = self.secrets.redact(&server.stderr(&self.place, execution).await?);
         for line in stderr.lines() {
             tracing::error!(event = "stderr", message = line);
         }
@@ -281,11 +273,18 @@ impl ScriptRun<'_> {
 
     /// request.json: what the script is told.
     fn request(&self, facts: &Facts) -> Value {
-        let What { target, extension, script, parameters } = self.what;
+        let ScriptRequest { target, extension, script, parameters, secrets: _, servers, peers } = self.what;
+        let told = |peers: &[Peer]| -> Vec<Value> {
+            peers.iter().map(|peer| json!({"name": peer.name, "hostname": peer.name, "address": peer.address})).collect()
+        };
+        let peers: BTreeMap<&String, Vec<Value>> = peers.iter().map(|(group, peers)| (group, told(peers))).collect();
         json!({
             "extension": { "name": extension.name, "version": extension.version },
             "server": { "name": target.server, "address": target.address, "hostname": facts.hostname },
+            "servers": told(servers),
+            "peers": peers,
             "parameters": parameters,
+            "secrets": self.secrets.values(),
             "direction": self.ask.direction,
             "script": script,
             "run": self.ask.run,
@@ -312,9 +311,9 @@ fn still_runs((execution, _): (Execution, bool)) -> bool {
     execution.alive && execution.exit.is_none()
 }
 
-fn pass_on(line: &Line) {
+fn pass_on(secrets: &Secrets, line: &Line) {
     match line {
-        Line::Progress(message) => tracing::info!(event = "progress", message),
-        Line::Text(text) => tracing::info!(event = "stdout", message = text),
+        Line::Progress(message) => tracing::info!(event = "progress", message = secrets.redact(message)),
+        Line::Text(text) => tracing::info!(event = "stdout", message = secrets.redact(text)),
     }
 }

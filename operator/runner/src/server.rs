@@ -111,7 +111,7 @@ pub struct Start<'a> {
     pub seen: &'a Seen,
     /// Marker that takes its place.
     pub marker: &'a Marker,
-    /// request.json for the script.
+    /// The request for the script, JSON. It may hold secrets and is never on a disk.
     pub request: &'a [u8],
     /// The fields of its lines in runs.ndjson.
     pub log: &'a str,
@@ -276,13 +276,18 @@ impl<'a> Server<'a> {
     /// [`ServerError`]; other than Conflict: the marker may be written and the unit started.
     pub async fn start(&self, start: &Start<'_>, fence: &mut impl Fence) -> Result<(), ServerError> {
         let marker = marker_text(start.marker);
-        let staging = start.place.staging(&hex(&Sha256::digest(&marker)));
-        let files =
-            [("request.json", start.request), ("log", start.log.as_bytes()), ("marker.json", marker.as_bytes())];
-        for (name, content) in files {
+        let marker_digest = hex(&Sha256::digest(&marker));
+        let staging = start.place.staging(&marker_digest);
+        let request = start.place.request(&self.layout.volatile, &marker_digest);
+        let files = [
+            (request.clone(), start.request),
+            (format!("{staging}/log"), start.log.as_bytes()),
+            (format!("{staging}/marker.json"), marker.as_bytes()),
+        ];
+        for (path, content) in files {
             let digest = hex(&Sha256::digest(content));
             fence.confirm().await?;
-            self.put(&format!("{staging}/{name}"), "0600", &digest, content).await?;
+            self.put(&path, "0600", &digest, content).await?;
         }
         let run = start.marker.execution;
         let (layout, expected) = (self.layout, start.seen.digest.as_deref().unwrap_or("-"));
@@ -299,6 +304,7 @@ impl<'a> Server<'a> {
             start.script,
             &layout.root,
             &layout.volatile,
+            &request,
         ];
         fence.confirm().await?;
         let output = self.call("start the script", &words, tokio::io::empty(), LONG).await?;

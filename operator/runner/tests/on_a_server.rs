@@ -7,6 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use provisioning_api::steps::{Direction, FailureClass};
+use provisioning_api::taskserv::SecretReference;
 use provisioning_runner::run;
 use provisioning_sdk::request::{RunnerRequest, Script};
 use provisioning_sdk::result::StepResult;
@@ -122,6 +123,41 @@ cp "$1" ../../request
     request.run = 4;
     assert_success(&run(&server.settings(), &mut Lets::all(), &request).await);
     assert_eq!(server.log()[2..], ["start uninstall 3", "end uninstall 3 0", "start install 4", "end install 4 0"]);
+}
+
+#[tokio::test]
+async fn a_secret_reaches_the_script_and_nothing_else() {
+    let server = TestServer::start();
+    let install = r#"
+password=$(sed -n 's/.*"password":"\([^"]*\)".*/\1/p' "$1")
+stat -c '%a %n' "$1" >../../where
+printf '{"event":"progress","message":"logging in with %s"}\n' "$password"
+echo "$password was refused" >&2
+exit 4
+"#;
+    let extension = server.mount(install);
+    let mut request = script(server.target(), &extension, Script::Install);
+    let RunnerRequest::Script(what) = &mut request.payload else { panic!("no script") };
+    let reference = SecretReference { secret_name: "taskserv-nest".into(), key: "password".into() };
+    what.secrets.insert("password".into(), reference);
+    let result = run(&server.settings(), &mut Lets::all(), &request).await;
+    assert_eq!(outcome(&result), (Some(FailureClass::Transient), "MissingSecret"));
+    assert!(server.log().is_empty(), "a script ran without its secret");
+
+    std::fs::create_dir_all(server.path("secrets/password")).unwrap();
+    std::fs::write(server.path("secrets/password/value"), "heron-4711").unwrap();
+    let result = run(&server.settings(), &mut Lets::all(), &request).await;
+    assert_eq!(result.message, "exit code 4: [redacted] was refused");
+    let place = server.read("root/where");
+    assert!(place.starts_with("600 ") && place.contains("/volatile/"), "{place}");
+    let found = std::process::Command::new("grep")
+        .args(["-rl", "heron-4711", &server.path("root").display().to_string()])
+        .arg(server.path("volatile").display().to_string())
+        .output()
+        .unwrap();
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    // The script's own words, for whoever is root there; the request itself is gone.
+    assert!(!found.contains(".json"), "the request is still there: {found}");
 }
 
 #[tokio::test]

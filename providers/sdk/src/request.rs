@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use provisioning_api::server::Creation;
 use provisioning_api::steps::Direction;
+use provisioning_api::taskserv::SecretReference;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,6 +16,10 @@ pub const ENV_JOB_NAME: &str = "PROVISIONING_JOB_NAME";
 pub const ENV_POD_UID: &str = "PROVISIONING_POD_UID";
 /// Folder in which the workspace's SSH key is mounted (`id_ed25519`).
 pub const SSH_FOLDER: &str = "/var/run/provisioning/ssh";
+/// Folder in which the secret parameters are mounted, a folder each.
+pub const SECRETS_FOLDER: &str = "/var/run/provisioning/secrets";
+/// File in such a folder that holds the value.
+pub const SECRET_VALUE: &str = "value";
 /// Folder in which the extension bundle is mounted.
 pub const BUNDLE_FOLDER: &str = "/var/run/provisioning/bundle";
 
@@ -105,16 +110,45 @@ pub enum RunnerRequest {
         target: Target,
     },
     /// Run a script of the mounted bundle. Outputs: what the script reports.
-    Script {
-        /// Where.
-        target: Target,
-        /// The bundle.
-        extension: Extension,
-        /// Which of its scripts.
-        script: Script,
-        /// Parameters for the script.
-        parameters: BTreeMap<String, Value>,
-    },
+    Script(ScriptRequest),
+}
+
+/// Which script is run where, with what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScriptRequest {
+    /// Where.
+    pub target: Target,
+    /// The bundle.
+    pub extension: Extension,
+    /// Which of its scripts.
+    pub script: Script,
+    /// Parameters for the script, with the schema's defaults.
+    pub parameters: BTreeMap<String, Value>,
+    /// Secret parameters: where each value comes from. The value itself is mounted, see [`secret_file`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretReference>,
+    /// The servers that together form the service, this one among them, in order. Empty where the extension does not
+    /// ask for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<Peer>,
+    /// Other servers, in groups.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<String, Vec<Peer>>,
+}
+
+/// Another server, as scripts are told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Peer {
+    /// Name of the Server, which is its host name.
+    pub name: String,
+    /// IP address.
+    pub address: String,
+}
+
+/// File with the value of a secret parameter, below the folder in which they are mounted ([`SECRETS_FOLDER`]).
+pub fn secret_file(folder: &std::path::Path, parameter: &str) -> std::path::PathBuf {
+    folder.join(parameter).join(SECRET_VALUE)
 }
 
 /// A server to be reached over SSH.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSecurityContext,
-    PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
+    Capabilities, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, KeyToPath, ObjectFieldSelector, Pod,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
     VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -15,8 +15,12 @@ use provisioning_api::names::{
     LABEL_OWNER_NAME, LABEL_OWNER_UID, LABEL_RUN, LABEL_STEP, LOCAL_PROVIDER_ACCOUNT, MANAGER, SSH_SECRET,
 };
 use provisioning_api::steps::{Direction, StepStatus};
+use provisioning_api::taskserv::SecretReference;
 use provisioning_plan::ids::{job_name, step_label};
-use provisioning_sdk::request::{BUNDLE_FOLDER, ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope, Owner, SSH_FOLDER};
+use provisioning_sdk::request::{
+    BUNDLE_FOLDER, ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope, Owner, RunnerRequest, SECRET_VALUE, SECRETS_FOLDER,
+    SSH_FOLDER,
+};
 
 use super::kind::Task;
 use super::observe::EXECUTOR;
@@ -49,6 +53,7 @@ struct Executor {
     request: String,
     timeout_seconds: i64,
     bundle: Option<String>,
+    secrets: BTreeMap<String, SecretReference>,
     ssh: bool,
 }
 
@@ -135,6 +140,7 @@ impl Run<'_> {
                 request: self.envelope(request, *timeout_seconds)?,
                 timeout_seconds: *timeout_seconds,
                 bundle: None,
+                secrets: BTreeMap::new(),
                 ssh: false,
             }),
             Task::Runner { request, bundle, timeout_seconds } => Ok(Executor {
@@ -143,6 +149,10 @@ impl Run<'_> {
                 request: self.envelope(request, *timeout_seconds)?,
                 timeout_seconds: *timeout_seconds,
                 bundle: bundle.clone(),
+                secrets: match request {
+                    RunnerRequest::Script(script) => script.secrets.clone(),
+                    RunnerRequest::Reach { .. } => BTreeMap::new(),
+                },
                 ssh: true,
             }),
             Task::Apply(_) | Task::Delete(_) => {
@@ -163,6 +173,20 @@ impl Run<'_> {
             };
             volumes.push(Volume { name: "ssh".to_owned(), secret: Some(secret), ..Volume::default() });
             mounts.push(mount("ssh", SSH_FOLDER));
+        }
+        for (parameter, SecretReference { secret_name, key }) in &executor.secrets {
+            // A name may hold capitals, which a volume's may not.
+            let volume = format!("secret-{}", volumes.len());
+            let item = KeyToPath { key: key.clone(), path: SECRET_VALUE.to_owned(), mode: None };
+            let secret = SecretVolumeSource {
+                secret_name: Some(secret_name.clone()),
+                items: Some(vec![item]),
+                default_mode: Some(0o440),
+                // One that is not there is the runner's to tell, in words; the kubelet would only wait.
+                optional: Some(true),
+            };
+            volumes.push(Volume { name: volume.clone(), secret: Some(secret), ..Volume::default() });
+            mounts.push(mount(&volume, &format!("{SECRETS_FOLDER}/{parameter}")));
         }
         if let Some(bundle) = &executor.bundle {
             let map = ConfigMapVolumeSource { name: bundle.clone(), ..ConfigMapVolumeSource::default() };

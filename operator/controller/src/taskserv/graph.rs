@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
 use provisioning_api::steps::{StepAction, StepPhase, StepStatus, UndoAction};
-use provisioning_api::taskserv::TaskservServer;
+use provisioning_api::taskserv::{ResolvedExtension, TaskservServer};
 use provisioning_api::{Server, Taskserv};
-use provisioning_extensions::{Catalog, Entry, Timeouts};
+use provisioning_extensions::{Catalog, Entry};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
@@ -15,8 +15,9 @@ use provisioning_plan::ids::{InputHash, StepId};
 use provisioning_plan::nearest::hint;
 use semver::{Version, VersionReq};
 
-use super::Facts;
-use crate::bundles::Offered;
+use super::{Facts, inputs};
+
+pub(crate) use inputs::{Surroundings, parameters, surroundings, timeouts};
 
 /// Most bytes of parameters: they travel in one environment variable, and the kernel takes 128 KiB.
 const MAX_PARAMETERS: usize = 32 * 1024;
@@ -38,13 +39,17 @@ pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing
         return Err(Standing::stalled(reasons::INVALID, text));
     }
     let deleting = taskserv.metadata.deletion_timestamp.is_some();
+    if !deleting {
+        inputs::check(taskserv, facts, &bundle.digest)?;
+    }
+    let surroundings = surroundings(taskserv, facts);
     let mut steps = Vec::new();
     for name in &taskserv.spec.servers {
         let server = facts.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref());
         if server.is_none() && !deleting {
             return Err(unknown_server(name, facts));
         }
-        steps.extend(on_server(taskserv, &bundle, name, server));
+        steps.extend(on_server(taskserv, &bundle, name, server, &surroundings));
     }
     Graph::new(steps).map_err(|error| Standing::stalled(reasons::INVALID, error.to_string()))
 }
@@ -55,14 +60,30 @@ fn unknown_server(name: &str, facts: &Facts) -> Standing {
     Standing::stalled(reasons::UNKNOWN_REFERENCE, text)
 }
 
-fn on_server(taskserv: &Taskserv, bundle: &Offered, name: &str, server: Option<&Server>) -> [Step; 2] {
+fn on_server(
+    taskserv: &Taskserv,
+    bundle: &ResolvedExtension,
+    name: &str,
+    server: Option<&Server>,
+    surroundings: &Result<Surroundings, String>,
+) -> [Step; 2] {
     let (install, check) = (StepId::new(format!("{INSTALL}/{name}")), StepId::new(format!("{CHECK}/{name}")));
     let extension = &taskserv.spec.extension.name;
-    let gate = gate(taskserv, name, server);
+    let gate = match (gate(taskserv, name, server), surroundings) {
+        (Gate::Open, Err(what)) => Gate::Waiting(what.clone()),
+        (gate, _) => gate,
+    };
     let machine = server.and_then(|server| server.status.as_ref());
-    let hash = machine
-        .and_then(|status| status.machine_id.as_ref().map(|id| (status.incarnation, id)))
-        .map(|machine| InputHash::of(&(extension, &bundle.digest, &taskserv.spec.parameters, name, machine)));
+    let machine = machine.and_then(|status| status.machine_id.as_ref().map(|id| (status.incarnation, id)));
+    let hash = machine.zip(surroundings.as_ref().ok()).map(|(machine, surroundings)| {
+        let basic = (extension, &bundle.digest, &taskserv.spec.parameters, name, machine);
+        let secrets = &taskserv.spec.secret_parameters;
+        // Without them the hash is what it was before there were any, so that an upgrade runs nothing again.
+        match (secrets.is_empty(), *surroundings == Surroundings::default()) {
+            (true, true) => InputHash::of(&basic),
+            (_, _) => InputHash::of(&(basic, secrets, surroundings)),
+        }
+    });
     let undo = match taskserv.spec.deletion_policy {
         DeletionPolicy::Delete => UndoAction::Uninstall,
         DeletionPolicy::Orphan => UndoAction::Orphan,
@@ -132,19 +153,14 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
 }
 
 /// The bundle: pinned once per generation, so that a new one on offer changes nothing by itself (architecture §4).
-pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<Offered, Standing> {
+pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<ResolvedExtension, Standing> {
     let wanted = &taskserv.spec.extension;
     let generation = taskserv.metadata.generation.unwrap_or(0);
     let deleting = taskserv.metadata.deletion_timestamp.is_some();
     let pinned = taskserv.status.as_ref().and_then(|status| status.resolved.as_ref());
     if let Some(pinned) = pinned.filter(|pinned| deleting || pinned.generation == generation) {
-        return Ok(Offered {
-            name: pinned.name.clone(),
-            version: pinned.version.clone(),
-            digest: pinned.digest.clone(),
-            config_map: provisioning_extensions::config_map_name(&pinned.name, &pinned.digest),
-            timeouts: timeouts(facts, &pinned.digest),
-        });
+        let ResolvedExtension { name, version, digest, .. } = pinned.clone();
+        return Ok(ResolvedExtension { name, version, digest, generation });
     }
     let requirement = match wanted.version.as_deref().map(VersionReq::parse).transpose() {
         Ok(requirement) => requirement,
@@ -161,19 +177,8 @@ pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<Offered, Sta
     let found = catalog.resolve(&wanted.name, requirement.as_ref());
     let entry =
         found.map_err(|error| Standing::stalled(reasons::UNKNOWN_REFERENCE, format!("spec.extension: {error}")))?;
-    Ok(Offered {
-        name: entry.name.clone(),
-        version: entry.version.to_string(),
-        digest: entry.digest.clone(),
-        config_map: provisioning_extensions::config_map_name(&entry.name, &entry.digest),
-        timeouts: timeouts(facts, &entry.digest),
-    })
-}
-
-/// Timeouts of a bundle; the defaults for one that is no longer on offer.
-pub(crate) fn timeouts(facts: &Facts, digest: &str) -> Timeouts {
-    let offered = facts.bundles.iter().find(|offered| offered.digest == digest);
-    offered.map_or_else(Timeouts::default, |offered| offered.timeouts)
+    let Entry { name, version, digest } = entry.clone();
+    Ok(ResolvedExtension { name, version: version.to_string(), digest, generation })
 }
 
 /// A row per server: the phase of its first step that is not done, and what its scripts reported.

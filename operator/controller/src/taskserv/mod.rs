@@ -1,6 +1,7 @@
 //! Taskserv: per server, install → check.
 
 mod graph;
+mod inputs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -11,12 +12,11 @@ use kube::runtime::reflector::Store;
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{Direction, StepAction, StepPhase, StepStatus};
-use provisioning_api::taskserv::ResolvedExtension;
 use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Gate, Graph};
-use provisioning_sdk::request::{Extension, RunnerRequest, Script};
+use provisioning_sdk::request::{Extension, RunnerRequest, Script, ScriptRequest};
 
 use crate::bundles::{Offered, offered};
 use crate::context::Context;
@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::probes::ask_for_a_look;
 use crate::watches::Stores;
 
+use graph::Surroundings;
 pub use graph::server_of;
 
 /// What reaching a server and bringing the bundle may take on top of the script's own time, seconds.
@@ -37,6 +38,8 @@ const LOST_SIGHT: [&str; 2] = ["Unreachable", "HostKeyMismatch"];
 pub struct Facts {
     /// Its Servers, in the order of the spec and then those that have steps yet; `None` where there is none.
     pub servers: Vec<(String, Option<Server>)>,
+    /// Servers that its scripts are told of; `None` where there is none.
+    pub peers: BTreeMap<String, Option<Server>>,
     /// Names of all Servers, for "did you mean".
     pub known_servers: Vec<String>,
     /// Bundles on offer.
@@ -65,10 +68,12 @@ impl Kind for Taskserv {
             (name, server)
         };
         let all = in_namespace(&ctx.stores.servers, &namespace);
+        let peers = self.spec.peers.values().flatten().map(|name| find(name.clone())).collect();
         let facts = Facts {
+            peers,
             servers: names.into_iter().map(find).collect(),
             known_servers: all.iter().map(|server| server.name_any()).collect(),
-            bundles: offered(&ctx.stores),
+            bundles: offered(ctx),
         };
         std::future::ready(Ok(facts))
     }
@@ -100,23 +105,23 @@ impl Kind for Taskserv {
             digest: resolved.digest.clone(),
         };
         let bundle = Some(provisioning_extensions::config_map_name(&resolved.name, &resolved.digest));
-        let parameters = self.spec.parameters.clone();
-        let request = RunnerRequest::Script { target, extension, script, parameters };
+        let parameters = graph::parameters(self, facts, &resolved.digest);
+        // What is taken away needs no other server, nor what was secret: both may be gone.
+        let undo = script == Script::Uninstall;
+        let surroundings = if undo { Surroundings::default() } else { graph::surroundings(self, facts)? };
+        let secrets = if undo { BTreeMap::new() } else { self.spec.secret_parameters.clone() };
+        let Surroundings { servers, peers } = surroundings;
+        let script = ScriptRequest { target, extension, script, parameters, secrets, servers, peers };
+        let request = RunnerRequest::Script(script);
         Ok(Task::Runner { request, bundle, timeout_seconds: timeout + TRANSPORT })
     }
 
     fn publish(&mut self, facts: &Facts) {
-        let generation = self.metadata.generation.unwrap_or(0);
         let chosen = graph::resolve(self, facts).ok();
         let rows = graph::rows(self);
         let status = self.status.get_or_insert_default();
-        if let Some(offered) = chosen {
-            status.resolved = Some(ResolvedExtension {
-                name: offered.name,
-                version: offered.version,
-                digest: offered.digest,
-                generation,
-            });
+        if let Some(chosen) = chosen {
+            status.resolved = Some(chosen);
         }
         status.servers = rows;
     }

@@ -1,6 +1,7 @@
 //! A real sshd on a loopback port, with stand-ins for systemd and nu, and a proxy that can cut connections.
 #![allow(unreachable_pub, clippy::unwrap_used)] // helpers of tests
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +15,7 @@ use provisioning_runner::Settings;
 use provisioning_runner::fence::Fence;
 use provisioning_runner::layout::Layout;
 use provisioning_sdk::claim::ClaimError;
-use provisioning_sdk::request::{Envelope, Extension, Owner, RunnerRequest, Script, Target};
+use provisioning_sdk::request::{Envelope, Extension, Owner, RunnerRequest, Script, ScriptRequest, Target};
 use tempfile::TempDir;
 
 const SSHD: &str = "/usr/sbin/sshd";
@@ -121,6 +122,7 @@ impl TestServer {
         Settings {
             key: self.path("user"),
             bundle: self.path("mount"),
+            secrets: self.path("secrets"),
             nu: self.path("nu"),
             layout: Layout { root: text("root"), volatile: text("volatile"), nu: text("opt/nu") },
         }
@@ -173,12 +175,15 @@ impl TestServer {
 
 /// A request to run a script, run 1 of step `web-0/demo`.
 pub fn script(target: Target, extension: &Extension, script: Script) -> Envelope<RunnerRequest> {
-    envelope(RunnerRequest::Script {
+    envelope(RunnerRequest::Script(ScriptRequest {
         target,
         extension: extension.clone(),
         script,
         parameters: [("word".to_owned(), "it's $HOME".into())].into(),
-    })
+        secrets: BTreeMap::new(),
+        servers: Vec::new(),
+        peers: BTreeMap::new(),
+    }))
 }
 
 pub fn envelope(payload: RunnerRequest) -> Envelope<RunnerRequest> {

@@ -1,0 +1,386 @@
+//! Every extension on real servers, by the rules that its author was given (docs/write-an-extension.md): installed through
+//! the operator while an attempt is killed, installed again without a trace, spoken to by an independent client, rebooted,
+//! changed, stopped, uninstalled. What is tried stands in `taskservs/NAME/tests/case*.yaml`; a folder without one fails.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::Api;
+use provisioning_api::names::{SSH_SECRET, WORKSPACE_NAME};
+use provisioning_api::{Server, Taskserv, Workspace};
+use provisioning_e2e::{Case, case, repository};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+/// How long an installation may take on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(420);
+/// Names of the servers; their number is the case's.
+const SERVERS: [&str; 3] = ["dunlin", "knot", "ruff"];
+/// Where the suite's own request for a script lies on a server.
+const REQUEST: &str = "/run/suite-request.json";
+
+/// `tests/case*.yaml` of an extension.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Plan {
+    /// Parameters of the tested Taskserv.
+    parameters: BTreeMap<String, Value>,
+    /// Its secrets.
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+    /// Extensions that are installed on the same servers first, with their parameters.
+    #[serde(default)]
+    with: BTreeMap<String, BTreeMap<String, Value>>,
+    /// How many servers it is installed on, 1 to 3.
+    servers: usize,
+    /// Parameters that are changed later.
+    changed: BTreeMap<String, Value>,
+    /// Its services; `check` fails while one is stopped.
+    services: Vec<String>,
+    /// Ports that are open while it is installed.
+    ports: Vec<u16>,
+    /// Packages that are there only while it is installed.
+    packages: Vec<String>,
+    /// The installation is killed when a message begins with this.
+    interrupt_at: String,
+}
+
+/// One extension under test.
+struct Subject {
+    name: String,
+    folder: PathBuf,
+    plan: Plan,
+    case: Case,
+}
+
+fn run(extension: &str, file: &str) {
+    let (extension, file) = (extension.to_owned(), file.to_owned());
+    let name = format!("extension_{}_{}", extension.replace('-', "_"), file.trim_end_matches(".yaml").replace('-', "_"));
+    case(&name, move |case: Case| async move {
+        let folder = repository().join("taskservs").join(&extension);
+        let path = folder.join("tests").join(&file);
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let plan: Plan = serde_saphyr::from_str(&text).with_context(|| path.display().to_string())?;
+        ensure!((1..=SERVERS.len()).contains(&plan.servers), "{}: servers: {}", path.display(), plan.servers);
+        Subject { name: extension, folder, plan, case }.all().await
+    });
+}
+
+impl Subject {
+    async fn all(&self) -> Result<()> {
+        self.ground().await?;
+        self.installed_although_killed().await?;
+        self.speaks("after the installation").await?;
+        self.installed_twice_changes_nothing().await?;
+        self.survives_a_reboot().await?;
+        self.a_stopped_service_is_noticed().await?;
+        self.changed_parameters_are_brought_about().await?;
+        self.uninstalled().await
+    }
+
+    fn servers(&self) -> &'static [&'static str] {
+        &SERVERS[..self.plan.servers]
+    }
+
+    fn taskserv(&self, parameters: &BTreeMap<String, Value>) -> Value {
+        let secrets: BTreeMap<_, _> =
+            self.plan.secrets.keys().map(|name| (name, json!({"secretName": "taskserv-suite", "key": name}))).collect();
+        json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Taskserv", "metadata": {"name": "subject"},
+            "spec": {"extension": {"name": self.name}, "servers": self.servers(), "parameters": parameters,
+                "secretParameters": secrets}})
+    }
+
+    async fn ground(&self) -> Result<()> {
+        self.case.workspace().await?;
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taskserv-suite"},
+            "stringData": self.plan.secrets});
+        self.case.apply(&secret).await?;
+        for server in self.servers() {
+            self.case.apply(&self.case.server(server)).await?;
+        }
+        for (name, parameters) in &self.plan.with {
+            let other = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Taskserv", "metadata": {"name": name},
+                "spec": {"extension": {"name": name}, "servers": self.servers(), "parameters": parameters}});
+            self.case.apply(&other).await?;
+        }
+        for name in self.plan.with.keys() {
+            self.ready(name).await?;
+        }
+        for server in self.servers() {
+            self.case.wait_for::<Server>(server, "Ready", PATIENCE, provisioning_e2e::is_ready).await?;
+        }
+        Ok(())
+    }
+
+    async fn ready(&self, taskserv: &str) -> Result<()> {
+        self.case.wait_for::<Taskserv>(taskserv, "Ready", PATIENCE, provisioning_e2e::is_ready).await.map(drop)
+    }
+
+    /// The first attempt is killed as soon as it says that it is where the case wants it to be cut off.
+    async fn installed_although_killed(&self) -> Result<()> {
+        self.case.apply(&self.taskserv(&self.plan.parameters)).await?;
+        let first = self.servers()[0];
+        // The message is in the execution's own stdout; the unit is the one that writes there.
+        let search = format!(
+            "grep -ls '\"message\":\"{}' /var/lib/provisioning/*/install+{first}.run-*/stdout | head -n 1",
+            self.plan.interrupt_at
+        );
+        let kill = "systemctl list-units --plain --no-legend 'provisioning-*.service' | awk '{ print $1 }' | \
+                    xargs -r systemctl kill --kill-whom=all --signal=KILL";
+        self.case
+            .until("the installation is where it is to be cut off", PATIENCE, || async {
+                if self.case.on_server(first, &search).await?.trim().is_empty() {
+                    return Ok(Err(format!("no message begins with '{}'", self.plan.interrupt_at)));
+                }
+                self.case.on_server(first, kill).await?;
+                Ok(Ok(()))
+            })
+            .await?;
+        self.ready("subject").await?;
+        let starts = self.case.server_runs(first).await?;
+        let starts = starts.iter().filter(|run| run.event == "start" && run.script == "install" && run.extension == self.name);
+        ensure!(starts.count() >= 2, "the installation was not cut off");
+        self.case.rule("an installation that was killed in the middle is finished by the next attempt");
+        for server in self.servers() {
+            for port in &self.plan.ports {
+                ensure!(self.is_open(server, *port).await?, "port {port} of {server} is closed after the installation");
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_open(&self, server: &str, port: u16) -> Result<bool> {
+        let address = format!("{}:{port}", self.case.address(server).await?);
+        let connect = tokio::time::timeout(Duration::from_secs(3), TcpStream::connect(&address)).await;
+        Ok(matches!(connect, Ok(Ok(_))))
+    }
+
+    /// An independent client, outside of the servers.
+    async fn speaks(&self, when: &str) -> Result<()> {
+        let key = tempfile::NamedTempFile::new()?;
+        let secrets: Api<Secret> = Api::namespaced(self.case.cluster.client.clone(), &self.case.namespace);
+        let data = secrets.get(SSH_SECRET).await?.data.unwrap_or_default();
+        std::fs::write(key.path(), &data.get("id_ed25519").context("no key")?.0)?;
+        let ssh = format!(
+            "ssh -i {} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=10",
+            key.path().display()
+        );
+        let mut command = Command::new(self.folder.join("tests/speak"));
+        command.env("SSH", ssh).stdin(Stdio::null()).kill_on_drop(true);
+        for (name, value) in &self.plan.secrets {
+            command.env(format!("SECRET_{}", name.to_uppercase()), value);
+        }
+        for server in self.servers() {
+            command.arg(self.case.address(server).await?);
+        }
+        let output = tokio::time::timeout(Duration::from_secs(120), command.output()).await.context("speak hangs")??;
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if !output.status.success() {
+            bail!("speak {when}: {}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        self.case.rule(&format!("{when}: {}", said.lines().last().unwrap_or_default()));
+        Ok(())
+    }
+
+    /// Runs one of the installed bundle's scripts by hand, past the operator. `Err`: its words.
+    async fn script(&self, server: &str, script: &str) -> Result<Result<String, String>> {
+        let taskserv = self.case.get::<Taskserv>("subject").await;
+        let digest = match &taskserv {
+            Ok(taskserv) => taskserv.status.as_ref().and_then(|status| status.resolved.as_ref()).map(|it| it.digest.clone()),
+            // Gone with its object; the bundle stays on the server.
+            Err(_) => None,
+        };
+        let folder = match digest {
+            Some(digest) => format!("/var/lib/provisioning/bundles/{}", digest.trim_start_matches("sha256:")),
+            None => {
+                let found = format!("grep -lx 'name: {}' /var/lib/provisioning/bundles/*/manifest.yaml", self.name);
+                let found = self.case.on_server(server, &found).await?;
+                found.trim().trim_end_matches("/manifest.yaml").to_owned()
+            }
+        };
+        let request = self.request(server, &self.plan.parameters).await?.to_string().replace('\'', "'\\''");
+        let command = format!(
+            "umask 077; printf %s '{request}' >{REQUEST}; umask 022; cd {folder} && /opt/provisioning/bin/nu \
+             --no-config-file scripts/{script}.nu {REQUEST} >/run/suite-out 2>&1; code=$?; rm -f {REQUEST}; \
+             echo $code; cat /run/suite-out"
+        );
+        let said = self.case.on_server(server, &command).await?;
+        let (code, words) = said.split_once('\n').unwrap_or((said.as_str(), ""));
+        Ok(if code == "0" { Ok(words.to_owned()) } else { Err(format!("exit code {code}: {words}")) })
+    }
+
+    /// A request as the runner writes it: the schema's defaults are filled in.
+    async fn request(&self, server: &str, parameters: &BTreeMap<String, Value>) -> Result<Value> {
+        let schema: Value = serde_json::from_str(&std::fs::read_to_string(self.folder.join("schema.json"))?)?;
+        let mut all = BTreeMap::new();
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            if let Some(default) = property.get("default") {
+                all.insert(name.clone(), default.clone());
+            }
+        }
+        all.extend(parameters.clone());
+        let mut servers = Vec::new();
+        for name in self.servers() {
+            servers.push(json!({"name": name, "hostname": name, "address": self.case.address(name).await?}));
+        }
+        let own = servers.iter().find(|told| told["name"] == server).cloned();
+        Ok(json!({"parameters": all, "secrets": self.plan.secrets, "server": own, "servers": servers, "peers": {}}))
+    }
+
+    /// What an installation could have touched: processes, files, packages.
+    async fn traces(&self, server: &str) -> Result<String> {
+        let services = self.plan.services.join(" ");
+        let command = format!(
+            "systemctl show --property=MainPID,ActiveEnterTimestampMonotonic {services}; \
+             find /etc -xdev -type f -printf '%p %T@ %i\\n' | sort | sha256sum; stat -c '%s %Y' /var/log/dpkg.log"
+        );
+        self.case.on_server(server, if services.is_empty() { command.split_once(';').map_or("", |(_, rest)| rest) } else { &command }).await
+    }
+
+    async fn installed_twice_changes_nothing(&self) -> Result<()> {
+        for server in self.servers() {
+            let before = self.traces(server).await?;
+            let again = self.script(server, "install").await?;
+            again.map_err(|words| anyhow::anyhow!("the second installation on {server} failed: {words}"))?;
+            let after = self.traces(server).await?;
+            ensure!(before == after, "the second installation on {server} changed something:\n{before}\n{after}");
+        }
+        self.case.rule("installed again: no process, no file of /etc and no package is touched");
+        Ok(())
+    }
+
+    async fn survives_a_reboot(&self) -> Result<()> {
+        for server in self.servers() {
+            self.case.reboot(server).await?;
+        }
+        // Addresses may change; the operator looks, and what depends on them runs again.
+        let back = || async {
+            for server in self.servers() {
+                let pod = self.case.machine(server).await?;
+                let address = self.case.address(server).await?;
+                if pod.status.and_then(|status| status.pod_ip) != Some(address.clone()) {
+                    return Ok(Err(format!("{server} is not at {address} any more")));
+                }
+                if TcpStream::connect(format!("{address}:22")).await.is_err() {
+                    return Ok(Err(format!("{server} does not answer")));
+                }
+                if let Err(words) = self.script(server, "check").await? {
+                    return Ok(Err(format!("check on {server}: {words}")));
+                }
+            }
+            Ok(Ok(()))
+        };
+        self.case.until("everything is back after the reboot", PATIENCE, back).await?;
+        self.ready("subject").await?;
+        self.speaks("after a reboot").await
+    }
+
+    async fn a_stopped_service_is_noticed(&self) -> Result<()> {
+        let first = self.servers()[0];
+        for service in &self.plan.services {
+            self.case.on_server(first, &format!("systemctl stop {service}")).await?;
+            match self.script(first, "check").await? {
+                Ok(words) => bail!("check is content although {service} is stopped: {words}"),
+                Err(words) => self.case.rule(&format!("{service} is stopped: {}", words.lines().last().unwrap_or_default())),
+            }
+            self.case.on_server(first, &format!("systemctl reset-failed; systemctl start {service}")).await?;
+            let well = || async { self.script(first, "check").await };
+            self.case.until("check is content again", Duration::from_secs(60), well).await?;
+        }
+        Ok(())
+    }
+
+    async fn changed_parameters_are_brought_about(&self) -> Result<()> {
+        let mut parameters = self.plan.parameters.clone();
+        parameters.extend(self.plan.changed.clone());
+        let before = self.case.get::<Taskserv>("subject").await?.metadata.generation;
+        self.case.apply(&self.taskserv(&parameters)).await?;
+        let done = |taskserv: &Taskserv| {
+            let seen = taskserv.status.as_ref().map(|status| status.run.observed_generation);
+            provisioning_e2e::is_ready(taskserv) && seen > before
+        };
+        self.case.wait_for("subject", "Ready with the changed parameters", PATIENCE, done).await?;
+        // The old parameters are what is checked by hand: the service runs with others now.
+        match self.script(self.servers()[0], "check").await? {
+            Ok(_) => bail!("check is content with the former parameters"),
+            Err(words) => self.case.rule(&format!("changed; formerly: {}", words.lines().last().unwrap_or_default())),
+        }
+        Ok(())
+    }
+
+    async fn uninstalled(&self) -> Result<()> {
+        self.case.delete::<Taskserv>("subject").await?;
+        self.case.gone::<Taskserv>("subject", PATIENCE).await?;
+        for server in self.servers() {
+            for port in &self.plan.ports {
+                ensure!(!self.is_open(server, *port).await?, "port {port} of {server} is open after the uninstallation");
+            }
+            for package in &self.plan.packages {
+                let ask = format!("dpkg-query -W -f '${{db:Status-Status}}' {package} 2>/dev/null || true");
+                let status = self.case.on_server(server, &ask).await?;
+                ensure!(status.is_empty() || status == "not-installed", "package {package} is {status} on {server}");
+            }
+            match self.script(server, "check").await? {
+                Ok(words) => bail!("check is content although nothing is there: {words}"),
+                Err(words) => self.case.rule(&format!("not there: {}", words.lines().last().unwrap_or_default())),
+            }
+            let again = self.script(server, "uninstall").await?;
+            again.map_err(|words| anyhow::anyhow!("a second uninstallation on {server} failed: {words}"))?;
+        }
+        self.case.delete::<Workspace>(WORKSPACE_NAME).await
+    }
+}
+
+macro_rules! extensions {
+    ($($test:ident: $extension:literal, $file:literal;)+) => {
+        const ALL: &[(&str, &str)] = &[$(($extension, $file)),+];
+        $(
+            #[test]
+            #[ignore = "needs a cluster: scripts/e2e"]
+            fn $test() {
+                run($extension, $file);
+            }
+        )+
+    };
+}
+
+extensions! {
+    containerd: "containerd", "case.yaml";
+    etcd: "etcd", "case.yaml";
+    etcd_single: "etcd", "case-single.yaml";
+    haproxy: "haproxy", "case.yaml";
+    nginx: "nginx", "case.yaml";
+    node_exporter: "node-exporter", "case.yaml";
+    os: "os", "case.yaml";
+    postgres: "postgres", "case.yaml";
+    redis: "redis", "case.yaml";
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A case that nobody runs would be a promise that nobody keeps.
+#[test]
+fn every_extension_has_a_case_and_every_case_is_run() {
+    let folder = repository().join("taskservs");
+    let mut found = Vec::new();
+    for extension in names(&folder).into_iter().filter(|name| folder.join(name).is_dir()) {
+        let cases: Vec<String> =
+            names(&folder.join(&extension).join("tests")).into_iter().filter(|name| name.starts_with("case")).collect();
+        assert!(!cases.is_empty(), "taskservs/{extension}/tests has no case.yaml");
+        found.extend(cases.into_iter().map(|file| (extension.clone(), file)));
+    }
+    let mut run: Vec<(String, String)> = ALL.iter().map(|(name, file)| ((*name).to_owned(), (*file).to_owned())).collect();
+    (found.sort(), run.sort());
+    assert_eq!(found, run, "left: taskservs/*/tests, right: extensions! in this file");
+}
