@@ -12,7 +12,10 @@ mod path;
 
 pub use bundle::{Bundle, BundleError, ConfigMapData, MAX_FILES, MAX_TOTAL_BYTES, config_map_name};
 pub use catalog::{Catalog, CatalogError, Entry};
-pub use manifest::{API_VERSION, KIND, Manifest, ManifestError, Timeouts};
+pub use manifest::{
+    API_VERSION, KIND, Manifest, ManifestError, Probe, ProbeKind, ProbePort, Relation, SecretParameter, Timeouts,
+    satisfies,
+};
 pub use path::{BundlePath, PathError};
 
 /// Annotation on a bundle's ConfigMap: the bundle's whole digest, `sha256:` and 64 hex digits.
