@@ -9,6 +9,7 @@ use provisioning_api::names::{LABEL_EXTENSION, LABEL_EXTENSION_VERSION, LABEL_MA
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{Manifest, ManifestError};
+use crate::parameters::{ParameterSchema, SchemaError, schema_of};
 use crate::path::{BundlePath, PathError};
 
 /// Largest sum of the sizes of all files, bytes. A ConfigMap takes 1 MiB with everything around.
@@ -17,6 +18,7 @@ pub const MAX_TOTAL_BYTES: usize = 900 * 1024;
 pub const MAX_FILES: usize = 64;
 
 const MANIFEST: &str = "manifest.yaml";
+const SCHEMA: &str = "schema.json";
 const REQUIRED: [&str; 4] = [MANIFEST, "scripts/install.nu", "scripts/check.nu", "scripts/uninstall.nu"];
 /// First bytes of what is digested; a change of the format changes them.
 const DIGEST_FORMAT: &[u8] = b"provisioning-bundle-v1\n";
@@ -40,7 +42,7 @@ pub enum BundleError {
     #[error(transparent)]
     Path(#[from] PathError),
     /// A file at a place that no bundle has.
-    #[error("{0} does not belong in a bundle: manifest.yaml, scripts/*.nu, templates/ and kcl/ do")]
+    #[error("{0} does not belong in a bundle: manifest.yaml, schema.json, scripts/*.nu, templates/ and kcl/ do")]
     Misplaced(BundlePath),
     /// One of the files that every bundle has is not there.
     #[error("the bundle has no {0}")]
@@ -57,6 +59,9 @@ pub enum BundleError {
     /// The manifest is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The schema of the parameters is wrong.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
 }
 
 /// The two maps of a ConfigMap that hold a bundle.
@@ -72,6 +77,7 @@ pub struct ConfigMapData {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
     manifest: Manifest,
+    schema: Option<ParameterSchema>,
     files: BTreeMap<BundlePath, Vec<u8>>,
     digest: String,
 }
@@ -97,12 +103,14 @@ impl Bundle {
                 return Err(BundleError::Missing(name));
             }
         }
-        let text = files.iter().find(|(path, _)| path.as_str() == MANIFEST).map(|(_, content)| content.as_slice());
-        let text = std::str::from_utf8(text.unwrap_or_default())
+        let content =
+            |name: &str| files.iter().find(|(path, _)| path.as_str() == name).map(|(_, content)| content.as_slice());
+        let text = std::str::from_utf8(content(MANIFEST).unwrap_or_default())
             .map_err(|error| ManifestError::Syntax(format!("it is not UTF-8: {error}")))?;
         let manifest = Manifest::from_yaml(text)?;
+        let schema = schema_of(content(SCHEMA), &manifest)?;
         let digest = digest_of(&files);
-        Ok(Bundle { manifest, files, digest })
+        Ok(Bundle { manifest, schema, files, digest })
     }
 
     /// Reads an extension's folder. What is not part of the bundle (docs, tests, a README) is left out.
@@ -112,6 +120,13 @@ impl Bundle {
     pub fn load_folder(folder: &Path) -> Result<Self, BundleError> {
         let mut files = BTreeMap::new();
         files.insert(MANIFEST.parse()?, read(&folder.join(MANIFEST))?);
+        let schema = folder.join(SCHEMA);
+        match fs::symlink_metadata(&schema) {
+            Ok(found) if found.is_file() => drop(files.insert(SCHEMA.parse()?, read(&schema)?)),
+            Ok(_) => return Err(BundleError::NotAFile(schema.display().to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(read_error(&schema, source)),
+        }
         for part in ["scripts", "templates", "kcl"] {
             let inner = folder.join(part);
             if inner.exists() {
@@ -190,6 +205,11 @@ impl Bundle {
         &self.manifest
     }
 
+    /// The schema of the parameters; without one any parameters are allowed, as in the first release.
+    pub fn schema(&self) -> Option<&ParameterSchema> {
+        self.schema.as_ref()
+    }
+
     /// The files by path.
     pub fn files(&self) -> &BTreeMap<BundlePath, Vec<u8>> {
         &self.files
@@ -209,7 +229,7 @@ pub fn config_map_name(name: &str, digest: &str) -> String {
 
 fn belongs(path: &str) -> bool {
     match path.split_once('/') {
-        None => path == MANIFEST,
+        None => path == MANIFEST || path == SCHEMA,
         Some(("scripts", inner)) => Path::new(inner).extension().is_some_and(|extension| extension == "nu"),
         Some((part, _)) => matches!(part, "templates" | "kcl"),
     }
@@ -365,6 +385,28 @@ mod tests {
         let mut few = files();
         few.remove(&"scripts/check.nu".parse().unwrap());
         assert!(matches!(Bundle::new(few), Err(BundleError::Missing("scripts/check.nu"))));
+    }
+
+    #[test]
+    fn a_schema_is_part_of_the_bundle() {
+        let schema =
+            br#"{"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": {}}"#;
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path());
+        fs::write(folder.path().join("schema.json"), schema).unwrap();
+        let loaded = Bundle::load_folder(folder.path()).unwrap();
+        assert!(loaded.schema().is_some());
+        assert!(loaded.files().contains_key(&"schema.json".parse().unwrap()));
+        let maps = loaded.to_config_map_data();
+        assert_eq!(Bundle::from_config_map_data(&maps.data, &maps.binary_data).unwrap(), loaded);
+        let without = Bundle::new(files()).unwrap();
+        assert!(without.schema().is_none() && without.digest() != loaded.digest());
+
+        fs::write(folder.path().join("schema.json"), "{}").unwrap();
+        assert!(matches!(Bundle::load_folder(folder.path()), Err(BundleError::Schema(_))));
+        fs::remove_file(folder.path().join("schema.json")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("schema.json")).unwrap();
+        assert!(matches!(Bundle::load_folder(folder.path()), Err(BundleError::NotAFile(_))));
     }
 
     #[test]

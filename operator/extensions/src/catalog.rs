@@ -2,8 +2,7 @@
 
 use semver::{Version, VersionReq};
 
-/// Similarity (Jaro-Winkler, 0 to 1) from which on a name is worth suggesting.
-const SIMILAR: f64 = 0.7;
+use crate::words::{instead, list, nearest};
 
 /// One known bundle.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +19,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
     /// No extension has this name.
-    #[error("there is no extension {name:?}{}", hint(.nearest.as_deref(), .known))]
+    #[error("there is no extension {name:?}{}", instead(.nearest.as_deref(), .known))]
     UnknownName {
         /// What was asked for.
         name: String,
@@ -106,26 +105,9 @@ impl Catalog {
     fn unknown(&self, name: &str) -> CatalogError {
         let mut known: Vec<String> = self.entries.iter().map(|entry| entry.name.clone()).collect();
         known.dedup();
-        let nearest = known
-            .iter()
-            .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
-            .filter(|(score, _)| *score >= SIMILAR)
-            .max_by(|(a, _), (b, _)| a.total_cmp(b))
-            .map(|(_, candidate)| candidate.clone());
+        let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         CatalogError::UnknownName { name: name.to_owned(), nearest, known }
     }
-}
-
-fn hint(nearest: Option<&str>, known: &[String]) -> String {
-    match nearest {
-        Some(nearest) => format!("; did you mean {nearest:?}?"),
-        None if known.is_empty() => "; none is installed".to_owned(),
-        None => format!("; there are {}", known.iter().take(10).cloned().collect::<Vec<_>>().join(", ")),
-    }
-}
-
-fn list(versions: &[Version]) -> String {
-    versions.iter().take(10).map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

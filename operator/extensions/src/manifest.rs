@@ -4,6 +4,16 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod fields;
+mod probes;
+mod relations;
+mod secrets;
+
+use fields::{description_of, field, first_line, label_of, refuse_unknown, require_constant, text_of};
+pub use probes::{Probe, ProbeKind, ProbePort};
+pub use relations::{Relation, satisfies};
+pub use secrets::SecretParameter;
+
 /// The `apiVersion` of the manifests that this build reads.
 pub const API_VERSION: &str = "extension.provisioning.dev/v1alpha1";
 /// The `kind` of a manifest.
@@ -11,8 +21,6 @@ pub const KIND: &str = "Extension";
 
 /// Shortest and longest timeout of a script, seconds.
 const TIMEOUT_BOUNDS: std::ops::RangeInclusive<i64> = 5..=7200;
-/// Longest description, bytes.
-const MAX_DESCRIPTION: usize = 512;
 /// Longest name or version: both are label values.
 const MAX_LABEL: usize = 63;
 
@@ -69,6 +77,17 @@ impl Default for Timeouts {
 ///   install: 600
 ///   check: 60
 ///   uninstall: 300
+/// requires:              # on the same server, installed before; at most 32, as in the next two lists
+///   - {name: os, version: ^0.1}       # a SemVer requirement; without one, any version
+/// optional:              # as requires, where it is there for another reason
+///   - {name: node-exporter}
+/// conflicts:             # never on the same server
+///   - {name: valkey}
+/// secrets:               # at most 16
+///   - {name: password, required: true, description: Of the default user}
+/// probes:                # what the operator asks over the network; at most 8
+///   - {name: tcp, type: Tcp, port: 6379}
+///   - {name: http, type: Http, portParameter: port, path: /health, status: 200}
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -80,7 +99,32 @@ pub struct Manifest {
     pub description: String,
     /// How long each script may take.
     pub timeouts: Timeouts,
+    /// What has to be on the same server, and is installed before.
+    pub requires: Vec<Relation>,
+    /// What is installed before and has to be of this version, where it is there for another reason.
+    pub optional: Vec<Relation>,
+    /// What cannot be on the same server.
+    pub conflicts: Vec<Relation>,
+    /// What the scripts are given from Secrets.
+    pub secrets: Vec<SecretParameter>,
+    /// What the operator asks of a server on which the extension is installed.
+    pub probes: Vec<Probe>,
 }
+
+/// The fields of a manifest.
+const FIELDS: [&str; 11] = [
+    "apiVersion",
+    "kind",
+    "name",
+    "version",
+    "description",
+    "timeoutSeconds",
+    "requires",
+    "optional",
+    "conflicts",
+    "secrets",
+    "probes",
+];
 
 impl Manifest {
     /// Reads and validates a manifest.
@@ -93,39 +137,26 @@ impl Manifest {
         let Value::Object(fields) = value else {
             return Err(ManifestError::Syntax("it is not a mapping".to_owned()));
         };
-        refuse_unknown(&fields, "", &["apiVersion", "kind", "name", "version", "description", "timeoutSeconds"])?;
+        refuse_unknown(&fields, "", &FIELDS)?;
         require_constant(&fields, "apiVersion", API_VERSION)?;
         require_constant(&fields, "kind", KIND)?;
-        let description = match fields.get("description") {
-            None => String::new(),
-            Some(_) => text_of(&fields, "description")?.to_owned(),
-        };
-        if description.len() > MAX_DESCRIPTION {
-            return Err(field("description", &format!("{} bytes; at most {MAX_DESCRIPTION}", description.len())));
-        }
+        let name = label_of(&fields, "", "name")?;
         Ok(Manifest {
-            name: name_of(&fields)?,
             version: version_of(&fields)?,
-            description,
+            description: description_of(&fields, "")?,
             timeouts: timeouts_of(&fields)?,
+            requires: relations::relations_of(&fields, "requires", &name)?,
+            optional: relations::relations_of(&fields, "optional", &name)?,
+            conflicts: relations::relations_of(&fields, "conflicts", &name)?,
+            secrets: secrets::secrets_of(&fields)?,
+            probes: probes::probes_of(&fields)?,
+            name,
         })
     }
 }
 
-fn name_of(fields: &Map<String, Value>) -> Result<String, ManifestError> {
-    let name = text_of(fields, "name")?;
-    let inner = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if name.is_empty() || name.len() > MAX_LABEL || !inner || name.starts_with('-') || name.ends_with('-') {
-        return Err(field(
-            "name",
-            &format!("{name:?} is no DNS label (lower-case letters, digits and inner '-', at most {MAX_LABEL})"),
-        ));
-    }
-    Ok(name.to_owned())
-}
-
 fn version_of(fields: &Map<String, Value>) -> Result<Version, ManifestError> {
-    let text = text_of(fields, "version")?;
+    let text = text_of(fields, "", "version")?;
     let version = Version::parse(text)
         .map_err(|error| field("version", &format!("{text:?} is not SemVer (as in 1.2.3): {error}")))?;
     // The version is a label value too, which neither holds '+' nor ends with a '-'.
@@ -165,36 +196,13 @@ fn timeouts_of(fields: &Map<String, Value>) -> Result<Timeouts, ManifestError> {
     Ok(timeouts)
 }
 
-fn refuse_unknown(fields: &Map<String, Value>, prefix: &str, known: &[&str]) -> Result<(), ManifestError> {
-    match fields.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(ManifestError::UnknownField { path: format!("{prefix}{key}"), known: known.join(", ") }),
-        None => Ok(()),
-    }
-}
-
-fn require_constant(fields: &Map<String, Value>, name: &str, wanted: &str) -> Result<(), ManifestError> {
-    let found = text_of(fields, name)?;
-    if found == wanted { Ok(()) } else { Err(field(name, &format!("{found:?} is not {wanted:?}"))) }
-}
-
-fn text_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, ManifestError> {
-    match fields.get(name) {
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => Err(field(name, &format!("{other} is not text; put it in quotes"))),
-        None => Err(field(name, "it is missing")),
-    }
-}
-
-fn field(path: &str, problem: &str) -> ManifestError {
-    ManifestError::Field { path: path.to_owned(), problem: problem.to_owned() }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use semver::VersionReq;
+    use serde_json::json;
+
     use super::*;
 
     const GOOD: &str =
@@ -229,6 +237,105 @@ mod tests {
             ("a: [".to_owned(), "failed to read manifest.yaml"),
         ] {
             let error = Manifest::from_yaml(&text).unwrap_err().to_string();
+            assert!(error.contains(words), "{error:?} does not say {words:?}");
+        }
+    }
+
+    #[test]
+    fn relations_secrets_and_probes_are_read() {
+        let text = format!(
+            "{GOOD}requires: [{{name: os, version: ^0.1}}]\noptional: [{{name: cilium}}]\nconflicts: [{{name: valkey}}]\n\
+             secrets: [{{name: password}}, {{name: tlsKey, required: false, description: A key}}]\n\
+             probes:\n- {{name: tcp, type: Tcp, port: 6379}}\n- {{name: http, type: Http, portParameter: port, status: 204}}\n"
+        );
+        let manifest = Manifest::from_yaml(&text).unwrap();
+        assert_eq!(manifest.requires, [Relation { name: "os".to_owned(), version: "^0.1".parse().unwrap() }]);
+        assert_eq!(manifest.optional, [Relation { name: "cilium".to_owned(), version: VersionReq::STAR }]);
+        assert_eq!(manifest.conflicts, [Relation { name: "valkey".to_owned(), version: VersionReq::STAR }]);
+        let secret = |name: &str, required, description: &str| SecretParameter {
+            name: name.to_owned(),
+            required,
+            description: description.to_owned(),
+        };
+        assert_eq!(manifest.secrets, [secret("password", true, ""), secret("tlsKey", false, "A key")]);
+        let http = ProbeKind::Http { path: "/".to_owned(), status: Some(204) };
+        let parameter = ProbePort::Parameter("port".to_owned());
+        assert_eq!(
+            manifest.probes,
+            [
+                Probe { name: "tcp".to_owned(), kind: ProbeKind::Tcp, port: ProbePort::Number(6379) },
+                Probe { name: "http".to_owned(), kind: http, port: parameter.clone() }
+            ]
+        );
+        let given = |value| [("port".to_owned(), value)].into();
+        assert_eq!(parameter.resolve(&given(json!(80))), Some(80));
+        assert_eq!(parameter.resolve(&given(json!(70000))), None);
+        assert_eq!(parameter.resolve(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_list_is_named_with_its_index() {
+        let many = |list: &str, count: usize, entry: fn(usize) -> String| {
+            format!("{list}: [{}]", (0..count).map(entry).collect::<Vec<_>>().join(", "))
+        };
+        for (lines, words) in [
+            ("requires: os".to_owned(), "requires: \"os\" is not a list"),
+            ("requires: [os]".to_owned(), "requires[0]: \"os\" is not a mapping"),
+            (
+                "requires: [{name: os, colour: red}]".to_owned(),
+                "unknown field requires[0].colour; known here: name, version",
+            ),
+            ("requires: [{name: os}, {version: ^1}]".to_owned(), "requires[1].name: it is missing"),
+            ("optional: [{name: Os}]".to_owned(), "optional[0].name: \"Os\" is no DNS label"),
+            (
+                "requires: [{name: os, version: new}]".to_owned(),
+                "requires[0].version: \"new\" is no SemVer requirement",
+            ),
+            ("requires: [{name: os, version: 1}]".to_owned(), "requires[0].version: 1 is not text; put it in quotes"),
+            ("conflicts: [{name: redis}]".to_owned(), "conflicts[0].name: \"redis\" is the extension itself"),
+            ("requires: [{name: a}, {name: a}]".to_owned(), "requires[1].name: \"a\" is there twice"),
+            (many("requires", 33, |n| format!("{{name: a{n}}}")), "requires: 33 entries; at most 32"),
+            ("secrets: [{name: Password}]".to_owned(), "secrets[0].name: \"Password\" is no name of a secret"),
+            (format!("secrets: [{{name: {}}}]", "x".repeat(64)), "is no name of a secret"),
+            (
+                "secrets: [{name: a, required: maybe}]".to_owned(),
+                "secrets[0].required: \"maybe\" is neither true nor false",
+            ),
+            ("secrets: [{name: a}, {name: a}]".to_owned(), "secrets[1].name: \"a\" is there twice"),
+            (format!("secrets: [{{name: a, description: {}}}]", "x".repeat(513)), "secrets[0].description: 513 bytes"),
+            (many("secrets", 17, |n| format!("{{name: a{n}}}")), "secrets: 17 entries; at most 16"),
+            (
+                "probes: [{name: a, type: Udp, port: 1}]".to_owned(),
+                "probes[0].type: \"Udp\" is neither \"Tcp\" nor \"Http\"",
+            ),
+            ("probes: [{name: a, type: Tcp}]".to_owned(), "probes[0].port: it is missing, and so is portParameter"),
+            (
+                "probes: [{name: a, type: Tcp, port: 1, portParameter: p}]".to_owned(),
+                "probes[0].port: it is given together with",
+            ),
+            (
+                "probes: [{name: a, type: Tcp, port: 0}]".to_owned(),
+                "probes[0].port: 0 is not a whole number from 1 to 65535",
+            ),
+            ("probes: [{name: a, type: Tcp, port: 65536}]".to_owned(), "probes[0].port: 65536 is not a whole number"),
+            ("probes: [{name: a, type: Tcp, portParameter: 1}]".to_owned(), "probes[0].portParameter: 1 is not text"),
+            (
+                "probes: [{name: a, type: Tcp, port: 1, path: /}]".to_owned(),
+                "unknown field probes[0].path; known here: name, type, port",
+            ),
+            ("probes: [{name: a, type: Http, port: 1, path: x}]".to_owned(), "probes[0].path: \"x\" is no path"),
+            ("probes: [{name: a, type: Http, port: 1, path: '/ x'}]".to_owned(), "probes[0].path: \"/ x\" is no path"),
+            (
+                "probes: [{name: a, type: Http, port: 1, status: 600}]".to_owned(),
+                "probes[0].status: 600 is not a whole number from 100 to 599",
+            ),
+            (
+                "probes: [{name: a, type: Tcp, port: 1}, {name: a, type: Tcp, port: 2}]".to_owned(),
+                "probes[1].name: \"a\" is there twice",
+            ),
+            (many("probes", 9, |n| format!("{{name: a{n}, type: Tcp, port: 1}}")), "probes: 9 entries; at most 8"),
+        ] {
+            let error = Manifest::from_yaml(&format!("{GOOD}{lines}\n")).unwrap_err().to_string();
             assert!(error.contains(words), "{error:?} does not say {words:?}");
         }
     }

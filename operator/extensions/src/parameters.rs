@@ -1,0 +1,221 @@
+//! `schema.json`: which parameters an extension takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::{Map, Value, json};
+
+use crate::manifest::{Manifest, ProbePort};
+
+mod messages;
+mod survey;
+
+/// The draft that schemas are written in.
+pub(crate) const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
+/// Largest schema.json, bytes.
+const MAX_SCHEMA_BYTES: usize = 64 * 1024;
+/// Most problems that one check returns.
+const MAX_PROBLEMS: usize = 16;
+/// Largest compiled pattern, bytes. A pattern of a few characters can ask for megabytes.
+const MAX_PATTERN_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why a schema.json is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// Not JSON.
+    #[error("failed to read schema.json: {0}")]
+    Syntax(String),
+    /// Too large.
+    #[error("schema.json has {0} bytes; at most {MAX_SCHEMA_BYTES} are allowed")]
+    TooLarge(usize),
+    /// Something in it is wrong.
+    #[error("schema.json: {}{problem}", place(.path))]
+    Rule {
+        /// Where, for example `properties.port.default`; empty for the whole.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// It does not go together with the manifest.
+    #[error("manifest.yaml: {path}: {problem}")]
+    Manifest {
+        /// The manifest's field, for example `probes[0].portParameter`.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+fn place(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("{path}: ") }
+}
+
+/// One thing that is wrong with parameters, in words for the one who wrote them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where, for example `port` or `backends[1].port`; empty for the parameters as a whole.
+    pub path: String,
+    /// What is wrong, the value (cut to 64 characters), and what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", place(&self.path), self.message)
+    }
+}
+
+/// A validated schema.json.
+///
+/// It is JSON Schema, draft 2020-12, with less freedom, because the operator runs what an author wrote (ADR 0014):
+/// `$ref` names an entry of the top's `$defs` and never comes back to itself, keywords that are not known are refused
+/// rather than ignored (`x-…` is for notes), `format` is checked, and patterns are matched in linear time, so they
+/// have no look-around and no back-references. Nothing is ever fetched or read.
+#[derive(Clone)]
+pub struct ParameterSchema {
+    schema: Value,
+    defaults: BTreeMap<String, Value>,
+    secrets: BTreeSet<String>,
+    validator: Arc<Validator>,
+}
+
+impl ParameterSchema {
+    /// Reads and validates a schema, also against the manifest beside it.
+    ///
+    /// # Errors
+    /// [`SchemaError`] where it breaks a rule, a default is not valid, a probe's `portParameter` is no integer
+    /// property, or a secret is a property too.
+    pub fn new(text: &str, manifest: &Manifest) -> Result<Self, SchemaError> {
+        if text.len() > MAX_SCHEMA_BYTES {
+            return Err(SchemaError::TooLarge(text.len()));
+        }
+        let schema: Value = serde_json::from_str(text).map_err(|error| SchemaError::Syntax(error.to_string()))?;
+        let survey = survey::survey(&schema)?;
+        let validator = compile(&schema).map_err(|(path, problem)| SchemaError::Rule { path, problem })?;
+        for (path, owner, default) in &survey.defaults {
+            check_default(&schema, path, owner, default)?;
+        }
+        check_manifest(&schema, survey.properties, manifest)?;
+        let default_of = |(name, property): (&String, &Value)| Some((name.clone(), property.get("default")?.clone()));
+        Ok(ParameterSchema {
+            defaults: survey.properties.iter().filter_map(default_of).collect(),
+            secrets: manifest.secrets.iter().map(|secret| secret.name.clone()).collect(),
+            validator: Arc::new(validator),
+            schema,
+        })
+    }
+
+    /// What is wrong with these parameters, sorted by path, at most 16 problems; nothing where they are valid.
+    /// Defaults are filled in first: what is checked is what the scripts get.
+    pub fn check(&self, parameters: &BTreeMap<String, Value>) -> Vec<Problem> {
+        let instance = Value::Object(self.with_defaults(parameters).into_iter().collect());
+        let reader = messages::Reader { schema: &self.schema, instance: &instance, secrets: &self.secrets };
+        let mut problems = BTreeSet::new();
+        for error in self.validator.iter_errors(&instance) {
+            problems.extend(reader.problems(&error));
+            // The first ones in order are kept, whatever the order in which they are found.
+            while problems.len() > MAX_PROBLEMS {
+                problems.pop_last();
+            }
+        }
+        problems.into_iter().collect()
+    }
+
+    /// The parameters, with the default of every top-level property that is not given.
+    pub fn with_defaults(&self, parameters: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+        let mut filled = self.defaults.clone();
+        filled.extend(parameters.iter().map(|(name, value)| (name.clone(), value.clone())));
+        filled
+    }
+
+    /// The schema as it was written.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+}
+
+impl fmt::Debug for ParameterSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParameterSchema").field("schema", &self.schema).field("secrets", &self.secrets).finish()
+    }
+}
+
+/// The rest is made from these two.
+impl PartialEq for ParameterSchema {
+    fn eq(&self, other: &Self) -> bool {
+        self.schema == other.schema && self.secrets == other.secrets
+    }
+}
+
+impl Eq for ParameterSchema {}
+
+/// The schema of a bundle, which old bundles do not have.
+pub(crate) fn schema_of(content: Option<&[u8]>, manifest: &Manifest) -> Result<Option<ParameterSchema>, SchemaError> {
+    if let Some(content) = content {
+        let text = std::str::from_utf8(content).map_err(|error| SchemaError::Syntax(error.to_string()))?;
+        return ParameterSchema::new(text, manifest).map(Some);
+    }
+    match port_parameters(manifest).next() {
+        Some((path, name)) => {
+            let problem = format!("{name:?} is a property of no schema.json: the bundle has none");
+            Err(SchemaError::Manifest { path, problem })
+        }
+        None => Ok(None),
+    }
+}
+
+/// Compiles a schema, or says where and what is wrong with it.
+fn compile(schema: &Value) -> Result<Validator, (String, String)> {
+    jsonschema::draft202012::options()
+        .offline()
+        .should_validate_formats(true)
+        .should_ignore_unknown_formats(false)
+        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
+        .build(schema)
+        .map_err(|error| (messages::place_of(schema, error.instance_path().as_str()), error.to_string()))
+}
+
+fn check_default(schema: &Value, path: &str, owner: &Value, default: &Value) -> Result<(), SchemaError> {
+    let rule = |problem| SchemaError::Rule { path: format!("{path}.default"), problem };
+    // The owner by itself, with what its references name.
+    let alone = json!({"$schema": DRAFT, "$defs": schema.get("$defs").unwrap_or(&json!({})), "allOf": [owner]});
+    let validator = compile(&alone).map_err(|(_, problem)| rule(problem))?;
+    let reader = messages::Reader { schema: &alone, instance: default, secrets: &BTreeSet::new() };
+    match validator.iter_errors(default).flat_map(|error| reader.problems(&error)).min() {
+        Some(problem) => Err(rule(problem.to_string())),
+        None => Ok(()),
+    }
+}
+
+fn check_manifest(schema: &Value, properties: &Map<String, Value>, manifest: &Manifest) -> Result<(), SchemaError> {
+    for (path, name) in port_parameters(manifest) {
+        let problem = match properties.get(name) {
+            None => format!("{name:?} is no property of schema.json"),
+            Some(property) if !survey::is_integer(schema, property) => {
+                format!("the property {name:?} of schema.json has not the type \"integer\"")
+            }
+            Some(_) => continue,
+        };
+        return Err(SchemaError::Manifest { path, problem });
+    }
+    match manifest.secrets.iter().position(|secret| properties.contains_key(&secret.name)) {
+        Some(index) => Err(SchemaError::Manifest {
+            path: format!("secrets[{index}].name"),
+            problem: format!("{:?} is also a property of schema.json", manifest.secrets[index].name),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The parameters that probes take their ports from, with the path of the manifest's field.
+fn port_parameters(manifest: &Manifest) -> impl Iterator<Item = (String, &str)> {
+    manifest.probes.iter().enumerate().filter_map(|(index, probe)| match &probe.port {
+        ProbePort::Parameter(name) => Some((format!("probes[{index}].portParameter"), name.as_str())),
+        ProbePort::Number(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
