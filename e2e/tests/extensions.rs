@@ -61,7 +61,8 @@ struct Subject {
 
 fn run(extension: &str, file: &str) {
     let (extension, file) = (extension.to_owned(), file.to_owned());
-    let name = format!("extension_{}_{}", extension.replace('-', "_"), file.trim_end_matches(".yaml").replace('-', "_"));
+    let name =
+        format!("extension_{}_{}", extension.replace('-', "_"), file.trim_end_matches(".yaml").replace('-', "_"));
     case(&name, move |case: Case| async move {
         let folder = repository().join("taskservs").join(&extension);
         let path = folder.join("tests").join(&file);
@@ -144,7 +145,8 @@ impl Subject {
             .await?;
         self.ready("subject").await?;
         let starts = self.case.server_runs(first).await?;
-        let starts = starts.iter().filter(|run| run.event == "start" && run.script == "install" && run.extension == self.name);
+        let starts =
+            starts.iter().filter(|run| run.event == "start" && run.script == "install" && run.extension == self.name);
         ensure!(starts.count() >= 2, "the installation was not cut off");
         self.case.rule("an installation that was killed in the middle is finished by the next attempt");
         for server in self.servers() {
@@ -179,7 +181,8 @@ impl Subject {
         for server in self.servers() {
             command.arg(self.case.address(server).await?);
         }
-        let output = tokio::time::timeout(Duration::from_secs(120), command.output()).await.context("speak hangs")??;
+        let output =
+            tokio::time::timeout(Duration::from_secs(120), command.output()).await.context("speak hangs")??;
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if !output.status.success() {
             bail!("speak {when}: {}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -192,7 +195,9 @@ impl Subject {
     async fn script(&self, server: &str, script: &str) -> Result<Result<String, String>> {
         let taskserv = self.case.get::<Taskserv>("subject").await;
         let digest = match &taskserv {
-            Ok(taskserv) => taskserv.status.as_ref().and_then(|status| status.resolved.as_ref()).map(|it| it.digest.clone()),
+            Ok(taskserv) => {
+                taskserv.status.as_ref().and_then(|status| status.resolved.as_ref()).map(|it| it.digest.clone())
+            }
             // Gone with its object; the bundle stays on the server.
             Err(_) => None,
         };
@@ -240,7 +245,12 @@ impl Subject {
             "systemctl show --property=MainPID,ActiveEnterTimestampMonotonic {services}; \
              find /etc -xdev -type f -printf '%p %T@ %i\\n' | sort | sha256sum; stat -c '%s %Y' /var/log/dpkg.log"
         );
-        self.case.on_server(server, if services.is_empty() { command.split_once(';').map_or("", |(_, rest)| rest) } else { &command }).await
+        self.case
+            .on_server(
+                server,
+                if services.is_empty() { command.split_once(';').map_or("", |(_, rest)| rest) } else { &command },
+            )
+            .await
     }
 
     async fn installed_twice_changes_nothing(&self) -> Result<()> {
@@ -287,7 +297,9 @@ impl Subject {
             self.case.on_server(first, &format!("systemctl stop {service}")).await?;
             match self.script(first, "check").await? {
                 Ok(words) => bail!("check is content although {service} is stopped: {words}"),
-                Err(words) => self.case.rule(&format!("{service} is stopped: {}", words.lines().last().unwrap_or_default())),
+                Err(words) => {
+                    self.case.rule(&format!("{service} is stopped: {}", words.lines().last().unwrap_or_default()))
+                }
             }
             self.case.on_server(first, &format!("systemctl reset-failed; systemctl start {service}")).await?;
             let well = || async { self.script(first, "check").await };
@@ -319,7 +331,10 @@ impl Subject {
         self.case.gone::<Taskserv>("subject", PATIENCE).await?;
         for server in self.servers() {
             for port in &self.plan.ports {
-                ensure!(!self.is_open(server, *port).await?, "port {port} of {server} is open after the uninstallation");
+                ensure!(
+                    !self.is_open(server, *port).await?,
+                    "port {port} of {server} is open after the uninstallation"
+                );
             }
             for package in &self.plan.packages {
                 let ask = format!("dpkg-query -W -f '${{db:Status-Status}}' {package} 2>/dev/null || true");
@@ -371,6 +386,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// A case that nobody runs would be a promise that nobody keeps.
 #[test]
+#[ignore = "runs with the suites: scripts/e2e"]
 fn every_extension_has_a_case_and_every_case_is_run() {
     let folder = repository().join("taskservs");
     let mut found = Vec::new();
@@ -380,7 +396,9 @@ fn every_extension_has_a_case_and_every_case_is_run() {
         assert!(!cases.is_empty(), "taskservs/{extension}/tests has no case.yaml");
         found.extend(cases.into_iter().map(|file| (extension.clone(), file)));
     }
-    let mut run: Vec<(String, String)> = ALL.iter().map(|(name, file)| ((*name).to_owned(), (*file).to_owned())).collect();
-    (found.sort(), run.sort());
+    let mut run: Vec<(String, String)> =
+        ALL.iter().map(|(name, file)| ((*name).to_owned(), (*file).to_owned())).collect();
+    found.sort();
+    run.sort();
     assert_eq!(found, run, "left: taskservs/*/tests, right: extensions! in this file");
 }

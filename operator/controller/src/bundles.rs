@@ -99,10 +99,13 @@ impl Contents {
         let Some(manifest) = &self.manifest else { return Vec::new() };
         let given: Vec<&str> = given.collect();
         let known = || manifest.secrets.iter().map(|secret| secret.name.as_str());
-        let missing = manifest.secrets.iter().filter(|secret| secret.required && !given.contains(&secret.name.as_str()));
+        let missing =
+            manifest.secrets.iter().filter(|secret| secret.required && !given.contains(&secret.name.as_str()));
         let missing = missing.map(|secret| {
             let SecretParameter { name, description, .. } = secret;
-            format!("spec.secretParameters.{name}: missing ({description}); write {{secretName: taskserv-NAME, key: KEY}}")
+            format!(
+                "spec.secretParameters.{name}: missing ({description}); write {{secretName: taskserv-NAME, key: KEY}}"
+            )
         });
         let unknown = given.iter().filter(|name| !known().any(|other| other == **name)).map(|name| {
             let hint = hint(name, known());

@@ -99,6 +99,9 @@ pub struct Manifest {
     pub description: String,
     /// How long each script may take.
     pub timeouts: Timeouts,
+    /// Whether the servers of a Taskserv together form the service, as the members of an etcd do: each script is then told
+    /// of all, and is run again when one of them joins, leaves or moves. Default false.
+    pub members: bool,
     /// What has to be on the same server, and is installed before.
     pub requires: Vec<Relation>,
     /// What is installed before and has to be of this version, where it is there for another reason.
@@ -112,13 +115,14 @@ pub struct Manifest {
 }
 
 /// The fields of a manifest.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "apiVersion",
     "kind",
     "name",
     "version",
     "description",
     "timeoutSeconds",
+    "members",
     "requires",
     "optional",
     "conflicts",
@@ -145,6 +149,7 @@ impl Manifest {
             version: version_of(&fields)?,
             description: description_of(&fields, "")?,
             timeouts: timeouts_of(&fields)?,
+            members: members_of(&fields)?,
             requires: relations::relations_of(&fields, "requires", &name)?,
             optional: relations::relations_of(&fields, "optional", &name)?,
             conflicts: relations::relations_of(&fields, "conflicts", &name)?,
@@ -152,6 +157,14 @@ impl Manifest {
             probes: probes::probes_of(&fields)?,
             name,
         })
+    }
+}
+
+fn members_of(fields: &Map<String, Value>) -> Result<bool, ManifestError> {
+    match fields.get("members") {
+        None => Ok(false),
+        Some(Value::Bool(members)) => Ok(*members),
+        Some(other) => Err(field("members", &format!("{other} is neither true nor false"))),
     }
 }
 

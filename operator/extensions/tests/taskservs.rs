@@ -1,5 +1,6 @@
 //! Every extension of this repository is a bundle.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -20,8 +20,8 @@ pub mod layout;
 pub mod protocol;
 pub mod quote;
 pub mod reach;
-pub mod secrets;
 pub mod script;
+pub mod secrets;
 pub mod server;
 pub mod ssh;
 

@@ -58,7 +58,9 @@ pub async fn run(
             script: what.script.path(),
             seconds: envelope.timeout_seconds,
             server: what.target.server.clone(),
-            last: run.followed.and_then(|(_, collector)| collector.last_progress().map(|text| run.secrets.redact(text))),
+            last: run
+                .followed
+                .and_then(|(_, collector)| collector.last_progress().map(|text| run.secrets.redact(text))),
         }),
     }
 }
@@ -275,7 +277,10 @@ impl ScriptRun<'_> {
     fn request(&self, facts: &Facts) -> Value {
         let ScriptRequest { target, extension, script, parameters, secrets: _, servers, peers } = self.what;
         let told = |peers: &[Peer]| -> Vec<Value> {
-            peers.iter().map(|peer| json!({"name": peer.name, "hostname": peer.name, "address": peer.address})).collect()
+            peers
+                .iter()
+                .map(|peer| json!({"name": peer.name, "hostname": peer.name, "address": peer.address}))
+                .collect()
         };
         let peers: BTreeMap<&String, Vec<Value>> = peers.iter().map(|(group, peers)| (group, told(peers))).collect();
         json!({

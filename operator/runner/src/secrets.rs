@@ -56,7 +56,8 @@ impl Secrets {
 
     /// Text without any of the values, or any line of one.
     pub fn redact(&self, text: &str) -> String {
-        let mut hidden: Vec<&str> = self.values.values().flat_map(|value| value.lines().chain([value.as_str()])).collect();
+        let mut hidden: Vec<&str> =
+            self.values.values().flat_map(|value| value.lines().chain([value.as_str()])).collect();
         hidden.retain(|part| part.len() >= MIN_REDACTED);
         // The longest first: a value may hold another one.
         hidden.sort_by_key(|part| std::cmp::Reverse(part.len()));

@@ -144,8 +144,8 @@ exit 4
     assert_eq!(outcome(&result), (Some(FailureClass::Transient), "MissingSecret"));
     assert!(server.log().is_empty(), "a script ran without its secret");
 
-    std::fs::create_dir_all(server.path("secrets/password")).unwrap();
-    std::fs::write(server.path("secrets/password/value"), "heron-4711").unwrap();
+    fs::create_dir_all(server.path("secrets/password")).unwrap();
+    fs::write(server.path("secrets/password/value"), "heron-4711").unwrap();
     let result = run(&server.settings(), &mut Lets::all(), &request).await;
     assert_eq!(result.message, "exit code 4: [redacted] was refused");
     let place = server.read("root/where");

@@ -1,33 +1,37 @@
 # Says whether redis is what it should be: active, answering, on this server, with these parameters. Changes nothing.
 
-use common.nu [fail progress succeeds]
-use parameters.nu resolve
-use service.nu [UNIT ask wait-for-pong]
+use common.nu [fail installed-version progress succeeds]
+use service.nu [UNIT ask bytes-of own-address password-of wait-for-pong wanted]
 
 def main [request: path] {
   let request = (open $request)
-  let resolved = (resolve $request.parameters)
-  if ($resolved.problems | is-not-empty) {
-    fail --code 2 ($resolved.problems | str join "\n")
-  }
-  let values = $resolved.values
+  let given = $request.parameters
 
-  if not (succeeds dpkg-query --show redis-server) {
+  if (installed-version redis-server) == null {
     fail "redis-server is not installed"
   }
   # Ten seconds, for an append-only file that is still being read.
-  wait-for-pong $values 40
-  for expected in [
-    {name: "syslog-ident", value: $request.server.hostname}
-    {name: "appendonly", value: "yes"}
-  ] {
-    let found = (ask $values CONFIG GET $expected.name | get --optional 1)
-    if $found != $expected.value {
-      fail $"redis has ($expected.name) ($found), expected ($expected.value): its configuration was changed"
+  wait-for-pong $request 40
+  let expected = (wanted $request | update maxmemory (bytes-of $given.maxmemory | into string))
+  let answer = (ask $request CONFIG GET ...($expected | columns))
+  let found = ($answer | chunks 2 | each {|pair| {$pair.0: ($pair | get --optional 1)} } | into record)
+  for name in ($expected | columns) {
+    let is = ($found | get --optional $name)
+    if $is != ($expected | get $name) {
+      fail $"redis has ($name) ($is), expected ($expected | get $name): its configuration was changed"
     }
   }
+  check-password $request
   if not (succeeds systemctl is-enabled --quiet $UNIT) {
     fail $"($UNIT) is not enabled: it would not come back after a reboot"
   }
-  progress $"redis answers on port ($values.port)"
+  progress $"redis answers on port ($given.port)"
+}
+
+# Our password was taken already; now nobody must come in without it, and nobody needs one where there is none.
+def check-password [request: record] {
+  let anonymous = (ask ($request | upsert secrets {}) PING | str join " ")
+  if (password-of $request) != "" and not ($anonymous | str starts-with "NOAUTH") {
+    fail $"redis answers without the password: ($anonymous)"
+  }
 }

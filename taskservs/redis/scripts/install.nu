@@ -1,32 +1,33 @@
 # Installs redis, configures it by a file of our own, and waits until it answers.
 
-use common.nu [fail install-package installed-version must output progress]
-use parameters.nu [is-loopback resolve]
-use service.nu [APPLIED CONFIG OURS UNIT wait-for-pong]
+use common.nu [fail install-package installed-version must output progress succeeds]
+use packages.nu remember
+use service.nu [APPLIED CONFIG OURS UNIT password-of wait-for-pong wanted]
 
 def main [request: path] {
   let request = (open $request)
-  let resolved = (resolve $request.parameters)
-  if ($resolved.problems | is-not-empty) {
-    fail --code 2 ($resolved.problems | str join "\n")
+  let given = $request.parameters
+  let password = (password-of $request)
+  if $password =~ '[\r\n\x00]' {
+    fail --code 2 "secret password has a line break"
   }
-  let values = $resolved.values
 
-  if not (is-installed $values.package) {
-    install-package $values.package
+  if not (is-installed $given.package) {
+    remember redis ["redis-tools"]
+    install-package $given.package
   }
   let version = (installed-version redis-server)
   if $version == null {
-    fail --code 2 $"package ($values.package) does not bring redis-server"
+    fail --code 2 $"package ($given.package) does not bring redis-server"
   }
-  configure $values $request.server.hostname
-  wait-for-pong $values 120
+  configure (wanted $request) $password
+  wait-for-pong $request 120
 
   output version $version
-  output port $values.port
+  output port $given.port
   output hostname $request.server.hostname
   output address $request.server.address
-  progress $"redis ($version) answers on port ($values.port)"
+  progress $"redis ($version) answers on port ($given.port)"
 }
 
 def is-installed [package: string]: nothing -> bool {
@@ -37,36 +38,47 @@ def is-installed [package: string]: nothing -> bool {
 
 # Writes our file, includes it at the end of the package's own (the last word counts), and restarts what runs with
 # another configuration.
-def configure [values: record, hostname: string] {
+def configure [wanted: record, password: string] {
+  # Byte by byte: no character of a password then means anything to redis.conf.
+  let secret = (if $password == "" { [] } else {
+    [$"requirepass \"($password | encode utf-8 | encode hex | str replace --all --regex '(..)' '\x$1')\""]
+  })
   let text = ([
     "# Written by provisioning; changes are overwritten."
-    $"bind ($values.bind)"
-    $"port ($values.port)"
-    $"protected-mode (if (is-loopback $values.bind) { 'yes' } else { 'no' })"
-    $"maxmemory ($values.maxmemory)"
-    "appendonly yes"
-    $"syslog-ident ($hostname)"
+    ...($wanted | items {|name, value| $"($name) ($value)" })
+    ...$secret
     ""
   ] | str join "\n")
+  let digest = ($"($text)(installed-version redis-server)" | hash sha256)
+  let applied = (if ($APPLIED | path exists) { open --raw $APPLIED } else { "" })
+  # Forgotten first: a killed run's configuration may be the one that runs, though a later run wants the former again.
+  if $applied != $digest { rm --force $APPLIED }
   if not ($OURS | path exists) or (open --raw $OURS) != $text {
-    $text | save --force $"($OURS).new"
-    must chown root:redis $"($OURS).new"
-    must chmod 0640 $"($OURS).new"
-    mv --force $"($OURS).new" $OURS
+    write $OURS $text
   }
   let include = $"include ($OURS)"
   if $include not-in (open --raw $CONFIG | lines) {
     $"\n($include)\n" | save --append $CONFIG
   }
 
-  let digest = ($"($text)(installed-version redis-server)" | hash sha256)
-  let applied = (if ($APPLIED | path exists) { open --raw $APPLIED } else { "" })
-  must systemctl enable --quiet $UNIT
+  if not (succeeds systemctl is-enabled --quiet $UNIT) { must systemctl enable --quiet $UNIT }
   if $applied != $digest {
-    progress "restarting redis with its configuration"
+    progress "starting redis with its configuration"
+    # Its failed starts with a former configuration do not count.
+    ^systemctl reset-failed $UNIT | complete | ignore
     must systemctl restart $UNIT
-    $digest | save --force $APPLIED
-  } else {
+    write $APPLIED $digest
+  } else if not (succeeds systemctl is-active --quiet $UNIT) {
+    progress "starting redis"
     must systemctl start $UNIT
   }
+}
+
+# A file that only redis reads: it may hold the password, or tell of it.
+def write [file: string, text: string] {
+  "" | save --force $"($file).new"
+  must chmod 0600 $"($file).new"
+  must chown redis:redis $"($file).new"
+  $text | save --force $"($file).new"
+  mv --force $"($file).new" $file
 }

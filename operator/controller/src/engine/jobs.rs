@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, KeyToPath, ObjectFieldSelector, Pod,
-    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
-    VolumeMount,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+    SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -18,8 +18,8 @@ use provisioning_api::steps::{Direction, StepStatus};
 use provisioning_api::taskserv::SecretReference;
 use provisioning_plan::ids::{job_name, step_label};
 use provisioning_sdk::request::{
-    BUNDLE_FOLDER, ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope, Owner, RunnerRequest, SECRET_VALUE, SECRETS_FOLDER,
-    SSH_FOLDER,
+    BUNDLE_FOLDER, ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope, Owner, RunnerRequest, SECRET_VALUE,
+    SECRETS_FOLDER, SSH_FOLDER,
 };
 
 use super::kind::Task;
