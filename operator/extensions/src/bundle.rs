@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::manifest::{Manifest, ManifestError};
 use crate::parameters::{ParameterSchema, SchemaError, schema_of};
 use crate::path::{BundlePath, PathError};
+use crate::solve::Package;
 
 /// Largest sum of the sizes of all files, bytes. A ConfigMap takes 1 MiB with everything around.
 pub const MAX_TOTAL_BYTES: usize = 900 * 1024;
@@ -203,6 +204,11 @@ impl Bundle {
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What dependency solving needs to know of this bundle.
+    pub fn package(&self) -> Package {
+        Package::new(&self.manifest, &self.digest)
     }
 
     /// The schema of the parameters; without one any parameters are allowed, as in the first release.

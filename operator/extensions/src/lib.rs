@@ -10,6 +10,7 @@ mod catalog;
 mod manifest;
 mod parameters;
 mod path;
+mod solve;
 mod words;
 
 pub use bundle::{Bundle, BundleError, ConfigMapData, MAX_FILES, MAX_TOTAL_BYTES, config_map_name};
@@ -20,6 +21,7 @@ pub use manifest::{
 };
 pub use parameters::{ParameterSchema, Problem, SchemaError};
 pub use path::{BundlePath, PathError};
+pub use solve::{Ask, Chosen, How, Package, Root, SolveError, solve};
 
 /// Annotation on a bundle's ConfigMap: the bundle's whole digest, `sha256:` and 64 hex digits.
 pub const ANNOTATION_DIGEST: &str = "provisioning.dev/digest";

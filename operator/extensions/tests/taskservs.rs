@@ -1,11 +1,13 @@
 //! Every extension of this repository is a bundle.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on has failed
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use provisioning_extensions::{Bundle, ParameterSchema};
+use provisioning_extensions::{Bundle, Package, ParameterSchema, Root, solve};
+use semver::VersionReq;
 
 fn folders() -> Vec<PathBuf> {
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../taskservs");
@@ -36,5 +38,17 @@ fn every_schema_answers_what_it_does_not_know() {
         let problems = schema.check(&wrong);
         let words = "there is no such parameter";
         assert!(problems.iter().any(|problem| problem.message.contains(words)), "{}: {problems:?}", folder.display());
+    }
+}
+
+/// What an extension requires is here, in a version that will do.
+#[test]
+fn every_extension_can_be_had_with_what_is_here() {
+    let offered: Vec<Package> = folders().iter().map(|folder| Bundle::load_folder(folder).unwrap().package()).collect();
+    for package in &offered {
+        let root =
+            Root { name: package.name.clone(), version: VersionReq::STAR, digest: None, by: "the test".to_owned() };
+        let chosen = solve(&[root], &offered, &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(chosen.last().map(|last| &last.digest), Some(&package.digest));
     }
 }
