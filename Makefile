@@ -63,6 +63,7 @@ bad-input:
 ## generate: write what is made from the sources: CRDs, bundles, golden files
 generate:
 	cargo run -q -p provisioning-api --example generate-crds crds
+	scripts/share-library
 	cargo run -q -p provisioning-extensions --example bundle-configmaps -- taskservs $(CHART)/files/extensions
 	$(MAKE) chart-generate
 

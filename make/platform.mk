@@ -3,7 +3,10 @@ CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/provisioning
 CARGO_TARGET_DIR ?= $(CACHE)/target
 export CARGO_TARGET_DIR
 # Another checkout may have built there last.
-CLAIM := $(shell scripts/claim-target "$(CARGO_TARGET_DIR)" >&2)
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+CLAIM := $(shell scripts/claim-target "$(CARGO_TARGET_DIR)" >&2 || echo failed)
+$(if $(CLAIM),$(error scripts/claim-target failed))
+endif
 PROVISIONING ?= $(CARGO_TARGET_DIR)/debug/provisioning
 
 .PHONY: packages kubernetes server-image platform-test provisioning

@@ -194,7 +194,7 @@ fn an_unknown_server_or_extension_is_told_with_the_nearest_one() {
         told::<Taskserv>(&case, "an unknown server", "cache", unknown, "spec.servers", &words).await?;
         let words = ["reddis", "did you mean", "redis"];
         told::<Taskserv>(&case, "an unknown extension", "store", unknown, "spec.extension", &words).await?;
-        told::<Taskserv>(&case, "an unknown version", "pinned", unknown, "spec.extension", &["redis", "^7", "0.1.0"])
+        told::<Taskserv>(&case, "an unknown version", "pinned", unknown, "spec.extension", &["redis", "^7", "0.2.0"])
             .await?;
         let words = ["^1.2"];
         told::<Taskserv>(
@@ -383,7 +383,7 @@ fn a_workflow_takes_over_no_object_of_somebody_else() {
         case.apply(&workflow("marsh", &json!([apply_step("nest", &case.server("heron"), &[])]))).await?;
         let words = ["step 'nest'", "Server 'heron'", "BatchWorkflow 'marsh'", "choose another name"];
         let marsh: BatchWorkflow =
-            told(&case, "a name that is taken", "marsh", reasons::STEP_FAILED, "", &words).await?;
+            told(&case, "a name that is taken", "marsh", reasons::NAME_CONFLICT, "", &words).await?;
         failed(&marsh, "nest", FailureClass::Invalid, "NameConflict", &["Server 'heron'"])?;
         let after = case.get::<Server>("heron").await?;
         assert_eq!((before.spec, before.metadata.labels), (after.spec, after.metadata.labels));
@@ -408,10 +408,10 @@ async fn service_fails(case: &Case, server: &str, service: &Value, failure: &Fai
     let install = format!("install/{server}");
     let mut words = vec!["step 'service'", name, install.as_str()];
     words.extend(failure.words);
-    let marsh: BatchWorkflow = told(case, failure.about, "marsh", reasons::STEP_FAILED, "service", &words).await?;
+    let marsh: BatchWorkflow = told(case, failure.about, "marsh", reasons::NAME_CONFLICT, "service", &words).await?;
     failed(&marsh, "service", FailureClass::ScriptFailed, "ChildFailed", failure.words)?;
     let taskserv = case.get::<Taskserv>(name).await?;
-    tell(failure.about, &taskserv, reasons::STEP_FAILED, &install, failure.words)?;
+    tell(failure.about, &taskserv, reasons::NAME_CONFLICT, &install, failure.words)?;
     failed(&taskserv, &install, FailureClass::ScriptFailed, failure.reason, failure.words)?;
     let check = step(&taskserv, &format!("check/{server}")).context("no step check")?;
     assert_eq!((check.phase, check.run), (StepPhase::Omitted, 0), "{}", describe(&taskserv));
@@ -457,19 +457,32 @@ fn a_package_that_does_not_exist_is_told_in_apt_s_words() {
 
 #[test]
 #[ignore = "needs a cluster: scripts/e2e"]
-fn a_parameter_that_is_wrong_is_told_in_the_script_s_words() {
-    case("a_parameter_that_is_wrong_is_told_in_the_script_s_words", |case: Case| async move {
+fn a_parameter_or_secret_that_is_wrong_is_told_before_anything_runs() {
+    case("a_parameter_or_secret_that_is_wrong_is_told_before_anything_runs", |case: Case| async move {
         case.workspace().await?;
-        case.apply(&case.server("knot")).await?;
-        case.ready::<Server>("knot").await?;
-        let mut cache = case.redis_on("cache", &["knot"]);
-        cache["spec"]["parameters"]["port"] = json!(70_000);
-        let failure = Failure {
-            about: "a wrong parameter",
-            reason: "ScriptFailed",
-            words: &["exit code 2", "parameter port is 70000, not a whole number from 1 to 65535"],
+        case.apply(&held(case.server("knot"))).await?;
+        let with_parameters = |name: &str, parameters: Value| {
+            let mut cache = with(case.redis_on("cache", &["knot"]), "/metadata/name", json!(name));
+            cache["spec"]["parameters"] = parameters;
+            cache
         };
-        service_fails(&case, "knot", &cache, &failure).await
+        let invalid = reasons::INVALID;
+        case.apply(&with_parameters("wide", json!({"port": 70_000}))).await?;
+        let field = "spec.parameters.port";
+        told::<Taskserv>(&case, "a wrong parameter", "wide", invalid, field, &["70000"]).await?;
+        case.apply(&with_parameters("typo", json!({"prot": 7000}))).await?;
+        let field = "spec.parameters.prot";
+        told::<Taskserv>(&case, "an unknown parameter", "typo", invalid, field, &["did you mean 'port'?"]).await?;
+        case.apply(&service("open", "postgres", "knot")).await?;
+        let field = "spec.secretParameters.password";
+        let words = ["missing", "secretName: taskserv-NAME"];
+        told::<Taskserv>(&case, "a missing secret", "open", invalid, field, &words).await?;
+        case.apply(&workflow("marsh", &json!([apply_step("nest", &with_parameters("nest", json!({"port": 0})), &[])])))
+            .await?;
+        let words = ["step 'nest'", "spec.parameters.port"];
+        let about = "a wrong parameter, in a workflow";
+        told::<BatchWorkflow>(&case, about, "marsh", reasons::STEP_FAILED, "spec.parameters.port", &words).await?;
+        nothing_was_made(&case).await
     });
 }
 

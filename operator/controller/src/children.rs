@@ -71,8 +71,9 @@ pub async fn apply<K: Kind>(
     }
 }
 
-/// What a status code says about a write: not as it is written (a rule of the CRD), or not by us and not now (rights, a
-/// policy, a quota), which may change without the object.
+/// What a status code says about a write: not as it is written (a rule of the CRD, and a policy that gives no reason of
+/// its own), or not by us and not now (rights, a quota, a policy with reason Forbidden), which may change without the
+/// object.
 fn refusal(code: u16) -> Option<(FailureClass, &'static str)> {
     match code {
         400 | 422 => Some((FailureClass::Invalid, "Refused")),

@@ -28,6 +28,14 @@ pub enum Error {
         /// Which object.
         object: String,
     },
+    /// The status was written by a newer operator.
+    #[error("status.schema of {object} is {format}, newer than this operator knows: upgrade it")]
+    TooNew {
+        /// Which object.
+        object: String,
+        /// Its number.
+        format: i32,
+    },
     /// A pass panicked.
     #[error("a pass ended in a panic: {0}")]
     Panicked(String),
@@ -84,7 +92,9 @@ impl Error {
                 _ => Category::Transient,
             },
             Error::Unanswered { .. } => Category::Transient,
-            Error::Encode { .. } | Error::GenerateKey { .. } | Error::Panicked(_) => Category::Permanent,
+            Error::Encode { .. } | Error::GenerateKey { .. } | Error::Panicked(_) | Error::TooNew { .. } => {
+                Category::Permanent
+            }
         }
     }
 

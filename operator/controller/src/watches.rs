@@ -15,11 +15,12 @@ use kube::{Client, Resource, ResourceExt};
 use provisioning_api::names::{
     LABEL_EXTENSION, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, MANAGER, WORKSPACE_NAME,
 };
-use provisioning_api::taskserv::TaskservSpec;
+use provisioning_api::shared::RunsSteps;
 use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 
 use crate::queue::{Queue, Waker, queue};
+use crate::taskserv::server_of;
 
 /// A kind behind its guard.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -291,14 +292,14 @@ impl Fan {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
         self.wakers.servers.wake(&namespace, &name);
         self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
-        self.owner(guarded.labels(), &namespace);
+        self.owner(guarded.labels(), &namespace, &name);
         if let Ok(server) = &guarded.0 {
             self.wakers.provider_configs.wake(&namespace, &server.spec.provider_config_ref.name);
         }
         for taskserv in self.stores.taskservs.state() {
             if let Ok(taskserv) = &taskserv.0
                 && taskserv.namespace().as_deref() == Some(namespace.as_str())
-                && uses(&taskserv.spec, &name)
+                && uses(taskserv, &name)
             {
                 self.wakers.taskservs.wake(&namespace, &taskserv.name_any());
             }
@@ -309,7 +310,7 @@ impl Fan {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
         self.wakers.taskservs.wake(&namespace, &name);
         self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
-        self.owner(guarded.labels(), &namespace);
+        self.owner(guarded.labels(), &namespace, &name);
         if let Ok(taskserv) = &guarded.0 {
             for server in &taskserv.spec.servers {
                 self.wakers.servers.wake(&namespace, server);
@@ -344,8 +345,18 @@ impl Fan {
         }
     }
 
-    /// A child concerns the workflow that made it.
-    fn owner(&self, labels: &BTreeMap<String, String>, namespace: &str) {
+    /// A child concerns the workflow that made it; one that somebody else made, each that would have made it.
+    fn owner(&self, labels: &BTreeMap<String, String>, namespace: &str, child: &str) {
+        if !labels.contains_key(LABEL_OWNER_UID) {
+            for workflow in self.stores.workflows.state() {
+                if let Ok(workflow) = &workflow.0
+                    && workflow.namespace().as_deref() == Some(namespace)
+                    && names(workflow, child)
+                {
+                    self.wakers.workflows.wake(namespace, &workflow.name_any());
+                }
+            }
+        }
         if let (Some(uid), Some(name)) = (labels.get(LABEL_OWNER_UID), labels.get(LABEL_OWNER_NAME))
             && !uid.is_empty()
         {
@@ -354,9 +365,20 @@ impl Fan {
     }
 }
 
-/// Whether a Taskserv acts on a Server, or tells its scripts of it.
-fn uses(spec: &TaskservSpec, server: &str) -> bool {
+/// Whether a Taskserv acts on a Server, has acted on it, or tells its scripts of it.
+fn uses(taskserv: &Taskserv, server: &str) -> bool {
+    let spec = &taskserv.spec;
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     spec.servers.iter().chain(spec.peers.values().flatten()).any(|name| name == server)
+        || steps.iter().any(|step| server_of(&step.id) == Some(server))
+}
+
+/// Whether a workflow has a step that applies the object of this name, whosever it is.
+fn names(workflow: &BatchWorkflow, name: &str) -> bool {
+    workflow.spec.steps.iter().any(|step| {
+        let server = step.apply.server.as_ref().is_some_and(|template| template.name == name);
+        server || step.apply.taskserv.as_ref().is_some_and(|template| template.name == name)
+    })
 }
 
 fn wake_all<K>(store: &Store<Guarded<K>>, waker: &Waker, namespace: &str)

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use kube::{Resource, ResourceExt};
-use provisioning_api::names::{ANNOTATION_APPLIED, ANNOTATION_RECONCILE, LABEL_OWNER_UID};
+use provisioning_api::names::{ANNOTATION_APPLIED, LABEL_OWNER_UID};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{FailureClass, StepPhase};
 use provisioning_api::{BatchWorkflow, Server, Taskserv};
 
-use crate::engine::kind::{Child, by_name, in_namespace};
+use crate::engine::kind::{Child, by_name, in_namespace, is_up_to_date, stuck};
 use crate::watches::Stores;
 
 /// How a child stands.
@@ -77,13 +77,10 @@ fn seen<K: Resource<DynamicType = ()> + RunsSteps>(
 
 fn standing<K: Resource<DynamicType = ()> + RunsSteps>(child: &K) -> Standing {
     let Some(status) = child.run_status() else { return Standing::Moving(child.ready_message().to_owned()) };
-    let generation = child.meta().generation.unwrap_or(0);
-    let asked = child.annotations().get(ANNOTATION_RECONCILE).map(|value| value.chars().take(64).collect::<String>());
-    let heard = asked.is_none() || asked == status.last_handled_reconcile_at;
-    if status.observed_generation != generation || !heard {
+    if !is_up_to_date(child, status) {
         return Standing::Moving("it has not seen its newest spec yet".to_owned());
     }
-    if let Some(condition) = child.stalled() {
+    if let Some(condition) = stuck(child) {
         return Standing::Stalled(condition.message.clone());
     }
     if child.is_ready() && child.meta().deletion_timestamp.is_none() {

@@ -117,21 +117,28 @@ impl Kind for BatchWorkflow {
             }
             Some(view) => match &view.standing {
                 ChildStanding::Ready => None,
-                ChildStanding::Moving(text) | ChildStanding::Stalled(text) => {
+                ChildStanding::Moving(text) => {
                     let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
                     Some(Standing::reconciling(reasons::WAITING, text))
+                }
+                ChildStanding::Stalled(text) => {
+                    let text = format!("{} '{}' is Stalled: {text}", child.kind, child.name);
+                    Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text))
                 }
             },
         })
     }
 
-    /// A child that failed became Ready after all.
+    /// A child that failed became Ready after all; a name that somebody else held is free.
     fn mended(&self, facts: &Facts) -> BTreeSet<String> {
         let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
         let failed = |name: &str| steps.iter().any(|step| step.id == name && step.reason == CHILD_FAILED);
         let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
         let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
-        back.map(|(name, ..)| name.clone()).collect()
+        let taken = |name: &str| steps.iter().any(|step| step.id == name && step.reason == reasons::NAME_CONFLICT);
+        let free =
+            facts.children.iter().filter(|(name, _, view)| taken(name) && view.as_ref().is_none_or(|view| view.ours));
+        back.chain(free).map(|(name, ..)| name.clone()).collect()
     }
 
     fn parallelism(&self) -> usize {

@@ -4,7 +4,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
 use kube::{Resource, ResourceExt};
-use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_INPUT_HASH, LABEL_OWNER_UID, MANAGER};
 use provisioning_api::steps::{FailureClass, StepStatus};
 use provisioning_plan::ids::job_name;
@@ -35,10 +34,10 @@ pub struct Acted {
 /// Does what the stored decision says.
 ///
 /// # Errors
-/// The first request that failed; the next pass repeats it, and what of the others was not done.
+/// The first request that failed. The next pass repeats it; a log that could not be kept is lost.
 pub async fn act<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) -> Result<Acted, Error> {
     let mut acted = Acted::default();
-    // A request that fails keeps no other from being made: what is durable is acted on, whoever else is refused.
+    // A request that fails keeps no later stage from being tried: what is durable is acted on, whoever else is refused.
     let mut failed = None;
     for id in stored.decision.start.iter().chain(&stored.decision.resume) {
         acted.again |= keep_first(&mut failed, execute(ctx, seen, stored, id).await).unwrap_or(false);
@@ -148,7 +147,7 @@ async fn create_executor<K: Kind>(
 
 fn name_conflict(name: &str) -> Outcome {
     let text = format!("a Job or Pod named {name} exists and is not ours: delete it, then ask for a retry");
-    let mut outcome = Outcome::failed(FailureClass::Invalid, reasons::NAME_CONFLICT, text);
+    let mut outcome = Outcome::failed(FailureClass::Invalid, "JobNameTaken", text);
     outcome.harmless = true;
     outcome
 }

@@ -35,7 +35,7 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
     Ok(epoch)
 }
 
-/// The highest epoch that any step remembers. A Workspace that was forced away and made again begins at 0, and its first
+/// The highest epoch that any step remembers. A Workspace that was forced away and made again has none, and its first
 /// leader must still be the newest that anything here has seen (protocols §6: it only ever grows).
 async fn remembered(ctx: &Context, namespace: &str) -> Result<i64, Error> {
     let highest = [
@@ -55,7 +55,10 @@ async fn highest<K: Kind>(ctx: &Context, namespace: &str) -> Result<i64, Error> 
 }
 
 /// The readable objects of a kind, from the API server itself.
-async fn readable<K: Kind>(ctx: &Context, namespace: &str) -> Result<Vec<K>, Error> {
+///
+/// # Errors
+/// Where it does not answer.
+pub async fn readable<K: Kind>(ctx: &Context, namespace: &str) -> Result<Vec<K>, Error> {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
     let list = api
         .list(&ListParams::default())
@@ -64,13 +67,23 @@ async fn readable<K: Kind>(ctx: &Context, namespace: &str) -> Result<Vec<K>, Err
     Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
 }
 
+fn born(workspace: &Workspace) -> i64 {
+    workspace.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+}
+
 async fn raise(ctx: &Context, namespace: &str) -> Result<i64, Error> {
     let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), namespace);
     let object = format!("Workspace {namespace}/{WORKSPACE_NAME}");
     let mut live = api.get(WORKSPACE_NAME).await.map_err(|source| Error::request("read", &object, source))?;
+    let format = live.status.as_ref().map_or(0, |status| status.schema);
+    if format > STATUS_SCHEMA {
+        return Err(Error::TooNew { object, format });
+    }
     let floor = match &live.status {
         Some(status) if status.epoch > 0 => status.epoch,
-        _ => remembered(ctx, namespace).await?,
+        // Seconds grow faster than leaders follow each other, so this is above whatever an earlier Workspace had; what
+        // steps remember counts as well, should a clock have been set back.
+        _ => remembered(ctx, namespace).await?.max(born(&live)),
     };
     let status = live.status.get_or_insert_default();
     status.epoch = floor + 1;

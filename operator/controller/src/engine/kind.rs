@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
+use provisioning_api::conditions::reasons;
+use provisioning_api::names::ANNOTATION_RECONCILE;
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::StepStatus;
+use provisioning_api::steps::{RunStatus, StepStatus};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Gate, Graph};
@@ -182,6 +185,21 @@ pub trait Kind:
     ) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::ready(Ok(()))
     }
+}
+
+/// Why nothing more happens to an object by itself, as it says of its newest spec. Not so where only the Workspace is
+/// missing, or was when it was looked at: that is told by each object itself.
+pub fn stuck<K: Resource<DynamicType = ()> + RunsSteps>(object: &K) -> Option<&Condition> {
+    let is_new = is_up_to_date(object, object.run_status()?);
+    object.stalled().filter(|condition| is_new && condition.reason != reasons::NO_WORKSPACE)
+}
+
+/// Whether a status is about the newest spec and the newest wish for a look.
+pub fn is_up_to_date<K: Resource<DynamicType = ()>>(object: &K, status: &RunStatus) -> bool {
+    let asked = object.meta().annotations.as_ref().and_then(|all| all.get(ANNOTATION_RECONCILE));
+    let asked = asked.map(|value| value.chars().take(64).collect::<String>());
+    let heard = asked.is_none() || asked == status.last_handled_reconcile_at;
+    heard && status.observed_generation == object.meta().generation.unwrap_or(0)
 }
 
 /// All objects of a cache that lie in a namespace, readable or not, in the order of their names.

@@ -18,7 +18,7 @@ use provisioning_plan::graph::Graph;
 use provisioning_sdk::request::{ProviderRequest, RunnerRequest, Target};
 
 use crate::context::Context;
-use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
+use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace, stuck};
 use crate::engine::observe::reconcile_request;
 use crate::error::Error;
 use crate::watches::Stores;
@@ -105,7 +105,7 @@ impl Kind for Server {
     fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
         let steps = &self.run_status()?.steps;
         let provider = facts.provider.as_ref().filter(|_| by_steps.reason == reasons::WAITING);
-        if let Some(condition) = provider.and_then(RunsSteps::stalled) {
+        if let Some(condition) = provider.and_then(stuck) {
             // Waiting would not end (L1); once the ProviderConfig moves again, so does this.
             let name = &self.spec.provider_config_ref.name;
             let text = format!("ProviderConfig '{name}' is Stalled: {}", condition.message);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
-use provisioning_api::steps::{StepAction, StepPhase, StepStatus, UndoAction};
+use provisioning_api::steps::{StepAction, StepEffect, StepPhase, StepStatus, UndoAction};
 use provisioning_api::taskserv::{ResolvedExtension, TaskservServer};
 use provisioning_api::{Server, Taskserv};
 use provisioning_extensions::{Catalog, Entry};
@@ -16,6 +16,7 @@ use provisioning_plan::nearest::hint;
 use semver::{Version, VersionReq};
 
 use super::{Facts, inputs};
+use crate::engine::kind::stuck;
 
 pub(crate) use inputs::{Surroundings, parameters, surroundings, timeouts};
 
@@ -143,10 +144,17 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     let cause = |step: &StepStatus| {
         let name = server_of(&step.id)?;
         let server = facts.servers.iter().find(|(other, _)| other == name)?.1.as_ref()?;
-        server.stalled().map(|condition| (name.to_owned(), condition.message.clone()))
+        stuck(server).map(|condition| (name.to_owned(), condition.message.clone()))
     };
-    let pending = steps.iter().filter(|step| step.phase == StepPhase::Pending);
-    let causes: Vec<(String, String)> = pending.map(cause).collect::<Option<_>>()?;
+    let listed = |step: &StepStatus| {
+        server_of(&step.id).is_some_and(|name| taskserv.spec.servers.iter().any(|other| other == name))
+    };
+    // What is to be done, and what is to be undone because its server has left the list.
+    let left = steps.iter().filter(|step| match listed(step) {
+        true => step.phase == StepPhase::Pending,
+        false => step.effect == StepEffect::Possible,
+    });
+    let causes: Vec<(String, String)> = left.map(cause).collect::<Option<_>>()?;
     let (name, words) = causes.first()?;
     let text = format!("Server '{name}' is Stalled: {words}");
     Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text))

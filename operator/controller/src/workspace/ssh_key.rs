@@ -1,11 +1,13 @@
 //! The workspace's SSH key pair: made once, written once, never read.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
-use provisioning_api::Workspace;
 use provisioning_api::names::{LABEL_MANAGED_BY, MANAGER, SSH_SECRET, WORKSPACE_NAME};
+use provisioning_api::{Server, Workspace};
 use russh::keys::ssh_key::{Algorithm, Error as KeyError, LineEnding};
 
 use crate::context::Context;
@@ -15,13 +17,17 @@ use crate::error::Error;
 /// Makes the key pair and returns its public half, which is not published yet: the write of status that does so is
 /// refused if another leader has raised the epoch in between.
 ///
-/// A Secret that is there although no key was published is of a pass that was cut off: nobody can have used it and
+/// Servers that trust a key already are of a Workspace that was forced away and made again: that key stays. Without
+/// such, a Secret that is there although no key was published is of a pass that was cut off: nobody can have used it and
 /// nobody may read it, so it makes room, unless a newer leader may have made it.
 ///
 /// # Errors
 /// Where the API server refuses, or another process leads here by now.
 pub(super) async fn make(ctx: &Context, workspace: &Workspace) -> Result<String, Error> {
     let namespace = workspace.namespace().unwrap_or_default();
+    if let Some(trusted) = trusted(ctx, &namespace).await? {
+        return Ok(trusted);
+    }
     let (secret, public) = pair(&namespace)?;
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
     let failed = |source| Error::request("create", format!("Secret {namespace}/{SSH_SECRET}"), source);
@@ -33,6 +39,18 @@ pub(super) async fn make(ctx: &Context, workspace: &Workspace) -> Result<String,
     make_room(ctx, &api, workspace).await?;
     api.create(&PostParams::default(), &secret).await.map_err(failed)?;
     Ok(public)
+}
+
+/// The key that machines were created with.
+async fn trusted(ctx: &Context, namespace: &str) -> Result<Option<String>, Error> {
+    let servers = epoch::readable::<Server>(ctx, namespace).await?;
+    let creations = servers.into_iter().filter_map(|server| server.status?.creation);
+    let keys: BTreeSet<String> = creations.map(|creation| creation.user_key).collect();
+    if keys.len() > 1 {
+        let reason = "its Servers trust different keys; delete those that were made before this Workspace".to_owned();
+        return Err(Error::GenerateKey { workspace: namespace.to_owned(), reason });
+    }
+    Ok(keys.into_iter().next())
 }
 
 fn pair(namespace: &str) -> Result<(Secret, String), Error> {
