@@ -9,6 +9,7 @@
 //! | `error`, `exit` | how it ends |
 
 mod advice;
+mod builtin;
 mod changes;
 mod cluster;
 mod columns;
