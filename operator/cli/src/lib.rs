@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `commands` | the commands: arguments, and what they do |
 //! | `kinds`, `item`, `manifest`, `schema` | kinds and objects: names, reading, checking |
+//! | `builtin`, `offers`, `scaffold` | extensions: those of this program, those on offer, new ones |
 //! | `cluster`, `request`, `watching`, `goal` | which cluster, requests, watches, waiting |
 //! | `changes`, `columns`, `table`, `advice`, `logline`, `times`, `output` | (pure) what people read |
 //! | `error`, `exit` | how it ends |
@@ -21,8 +22,10 @@ mod item;
 mod kinds;
 mod logline;
 mod manifest;
+mod offers;
 mod output;
 mod request;
+mod scaffold;
 mod schema;
 #[cfg(test)]
 mod stub;
@@ -35,7 +38,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use cluster::ClusterArguments;
-use commands::{apply, delete, list, logs, platform, show, tree, wait, watch};
+use commands::{apply, delete, extension, list, logs, platform, show, tree, wait, watch};
 use error::Error;
 use exit::Exit;
 use output::Style;
@@ -91,6 +94,9 @@ enum Command {
         provisioning delete workspace -n first --wait"
     )]
     Delete(delete::Arguments),
+    /// List, show, load and write extensions: what Taskservs install
+    #[command(visible_alias = "ext")]
+    Extension(extension::Arguments),
     /// Run a Kubernetes of your own on this machine
     Platform(platform::Arguments),
     /// Print a script that completes commands in a shell
@@ -121,6 +127,7 @@ pub fn run() -> ExitCode {
         Command::Logs(arguments) => block_on(logs::run(arguments, &cluster, style)),
         Command::Wait(arguments) => block_on(wait::run(arguments, &cluster)),
         Command::Delete(arguments) => block_on(delete::run(arguments, &cluster)),
+        Command::Extension(arguments) => block_on(extension::run(arguments, &cluster, style)),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "provisioning", &mut script);

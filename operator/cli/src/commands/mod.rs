@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod delete;
+pub(crate) mod extension;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod platform;
