@@ -10,3 +10,4 @@ pub(crate) mod show;
 pub(crate) mod tree;
 pub(crate) mod wait;
 pub(crate) mod watch;
+pub(crate) mod why;

@@ -24,13 +24,11 @@ pub(crate) struct Arguments {
     dir: Option<PathBuf>,
 }
 
-/// Writes the folder.
+/// Writes the folder, and says what is in it.
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let Arguments { name, dir } = arguments;
     let folder = dir.clone().unwrap_or_else(|| PathBuf::from(name));
-    let files = files(name);
-    checked(name, &files)?;
-    write(&folder, &files)?;
+    let files = make(name, &folder)?;
     if builtin::bundles().iter().any(|bundle| bundle.manifest().name == *name) {
         eprintln!("note: {} holds an extension of this name; Taskservs get the newest version of both", program());
     }
@@ -42,6 +40,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         program = program()
     ));
     Ok(Exit::Done)
+}
+
+fn make(name: &str, folder: &Path) -> Result<Vec<File>, ExtensionError> {
+    let files = files(name);
+    checked(name, &files)?;
+    write(folder, &files)?;
+    Ok(files)
 }
 
 /// What is wrong with a name shows in the manifest that it leads to.
@@ -87,7 +92,7 @@ mod tests {
     fn written(name: &str) -> (tempfile::TempDir, PathBuf) {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join(name);
-        run(&Arguments { name: name.to_owned(), dir: Some(folder.clone()) }).unwrap();
+        make(name, &folder).unwrap();
         (parent, folder)
     }
 
@@ -156,7 +161,7 @@ mod tests {
     #[test]
     fn a_folder_that_holds_something_is_left_alone() {
         let (_parent, folder) = written("answer");
-        let error = run(&Arguments { name: "answer".to_owned(), dir: Some(folder) }).unwrap_err();
+        let error = make("answer", &folder).unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
         assert!(error.to_string().ends_with("is there and is not empty; name another folder with --dir"), "{error}");
     }
@@ -166,7 +171,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         for name in ["Answer", "an swer", "../answer", "", "a: b", "12"] {
             let folder = parent.path().join("x");
-            let error = run(&Arguments { name: name.to_owned(), dir: Some(folder.clone()) }).unwrap_err();
+            let error = make(name, &folder).unwrap_err();
             assert_eq!(error.exit(), Exit::Usage, "{name}");
             assert!(!folder.exists(), "{name}");
         }
