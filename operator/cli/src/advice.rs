@@ -2,8 +2,10 @@
 
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::{ANNOTATION_ABANDON, ANNOTATION_RECONCILE};
+use provisioning_api::steps::FailureClass;
 
 use crate::item::Item;
+use crate::kinds::Target;
 
 /// A sentence, with a command that can be pasted; nothing where nothing is to be done.
 pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
@@ -40,6 +42,29 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         }
         _ => format!("it goes on by itself: {program} -n {namespace} watch {target}"),
     })
+}
+
+/// What a class of failure asks of a person.
+pub(crate) fn about_class(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Infrastructure => "the executor was lost: see that the cluster's nodes have room and are well",
+        FailureClass::Refused => "the executor was not allowed to act and did nothing; another run follows",
+        FailureClass::Transient => "see that the other side is up and answers",
+        FailureClass::Throttled => "the other side asked to slow down: wait, or have fewer steps at the same time",
+        FailureClass::Timeout => {
+            "it took too long, and its effect is unknown: the log says where it was; the next run looks first"
+        }
+        FailureClass::Invalid => "the request itself is wrong: correct what its words name",
+        FailureClass::Unauthorized => {
+            "give the credentials or rights that its words name; they are tried every 15 minutes"
+        }
+        FailureClass::ScriptFailed => "read the log, and mend what the script names: the server, or the parameters",
+    }
+}
+
+/// What to do where an object refers to one that does not exist.
+pub(crate) fn about_missing(missing: &Target, referring: &Target, program: &str, namespace: &str) -> String {
+    format!("apply {missing}, or correct its name in {referring}: {program} -n {namespace} apply -f FILE")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the commands on objects can end with, and the exit code of each.
 
 use crate::cluster::ClusterError;
+use crate::commands::extension::ExtensionError;
 use crate::commands::logs::LogsError;
 use crate::exit::Exit;
 use crate::kinds::KindError;
@@ -13,6 +14,8 @@ use crate::watching::WatchError;
 pub(crate) enum Error {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Extension(#[from] ExtensionError),
     #[error(transparent)]
     Kind(#[from] KindError),
     #[error(transparent)]
@@ -38,6 +41,7 @@ impl Error {
         match self {
             Self::Cluster(_) => Exit::Unreachable,
             Self::Kind(_) | Self::Manifest(_) | Self::Usage(_) => Exit::Usage,
+            Self::Extension(error) => error.exit(),
             Self::Request(error) => error.exit(),
             Self::Logs(error) => error.exit(),
             Self::Watch(error) => error.exit(),

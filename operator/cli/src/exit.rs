@@ -37,10 +37,11 @@ pub(crate) const PAGE: &str = "\
 CODE  MEANING
 0     Done, or already so.
 1     Failed: an object is Stalled while somebody waits for it, a log can't be read, an unexpected error.
-2     Wrong usage: an unknown flag, kind or step; a file that is not valid (nothing was applied then).
-3     Not found, or asked and the answer is no: no such object, platform not running.
+2     Wrong usage: an unknown flag, kind or step; a file or folder that is not valid (nothing was applied then).
+3     Not found, or asked and the answer is no: no such object or extension, platform not running.
 4     The time of --timeout passed.
-5     The API server refused at least one object; standard error has every field and why.
+5     The API server refused at least one object, or a version of an extension is there with another content;
+      standard error has every field and why.
 6     No reachable cluster; standard error lists what was tried.
 130   Interrupted.
 

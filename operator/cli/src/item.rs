@@ -90,7 +90,7 @@ impl Item {
     }
 
     /// Whether status is about the newest spec, and about the newest request for another look.
-    fn is_up_to_date(&self) -> bool {
+    pub(crate) fn is_up_to_date(&self) -> bool {
         let observed = self.json.pointer("/status/observedGeneration").and_then(Value::as_i64).unwrap_or(0);
         let asked = self.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_RECONCILE));
         // The operator remembers the first 64 characters.
@@ -190,8 +190,10 @@ pub(crate) mod tests {
         };
         let mut list = vec![condition("Ready", status)];
         match reason {
-            "Succeeded" => {}
-            "StepFailed" | "Invalid" | "DeletionBlocked" => list.push(condition("Stalled", "True")),
+            _ if status == "True" => {}
+            "StepFailed" | "Invalid" | "DeletionBlocked" | "DependencyStalled" | "NoWorkspace" | "ServerGone" => {
+                list.push(condition("Stalled", "True"))
+            }
             _ => list.push(condition("Reconciling", "True")),
         }
         Value::Array(list)

@@ -4,11 +4,15 @@
 //! |---|---|
 //! | `commands` | the commands: arguments, and what they do |
 //! | `kinds`, `item`, `manifest`, `schema` | kinds and objects: names, reading, checking |
+//! | `builtin`, `offers`, `scaffold` | extensions: those of this program, those on offer, new ones |
 //! | `cluster`, `request`, `watching`, `goal` | which cluster, requests, watches, waiting |
+//! | `chain` | (pure) from an object to the cause |
 //! | `changes`, `columns`, `table`, `advice`, `logline`, `times`, `output` | (pure) what people read |
 //! | `error`, `exit` | how it ends |
 
 mod advice;
+mod builtin;
+mod chain;
 mod changes;
 mod cluster;
 mod columns;
@@ -20,8 +24,10 @@ mod item;
 mod kinds;
 mod logline;
 mod manifest;
+mod offers;
 mod output;
 mod request;
+mod scaffold;
 mod schema;
 #[cfg(test)]
 mod stub;
@@ -34,7 +40,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use cluster::ClusterArguments;
-use commands::{apply, delete, list, logs, platform, show, tree, wait, watch};
+use commands::{apply, delete, extension, list, logs, platform, show, tree, wait, watch, why};
 use error::Error;
 use exit::Exit;
 use output::Style;
@@ -70,6 +76,12 @@ enum Command {
     /// Show what belongs to a workspace or workflow, with its steps
     #[command(after_help = "Examples:\n  provisioning tree -n first\n  provisioning tree batchworkflow first --watch")]
     Tree(tree::Arguments),
+    /// Say why an object is not Ready: from it to the cause, and what to do
+    #[command(
+        after_help = "Examples:\n  provisioning why batchworkflow first\n  provisioning why tsv/redis -n first -o json\n\n\
+        The exit code is 0 also where the object is not Ready: the question was answered."
+    )]
+    Why(why::Arguments),
     /// Tell changes as they happen, a line each
     #[command(after_help = "Examples:\n  provisioning watch -n first\n  provisioning watch srv,tsv -A\n  \
         provisioning watch bwf first --until ready --timeout 15m")]
@@ -90,6 +102,9 @@ enum Command {
         provisioning delete workspace -n first --wait"
     )]
     Delete(delete::Arguments),
+    /// List, show, load and write extensions: what Taskservs install
+    #[command(visible_alias = "ext")]
+    Extension(extension::Arguments),
     /// Run a Kubernetes of your own on this machine
     Platform(platform::Arguments),
     /// Print a script that completes commands in a shell
@@ -116,10 +131,12 @@ pub fn run() -> ExitCode {
         Command::List(arguments) => block_on(list::run(arguments, &cluster, style)),
         Command::Show(arguments) => block_on(show::run(arguments, &cluster, style)),
         Command::Tree(arguments) => block_on(tree::run(arguments, &cluster, style)),
+        Command::Why(arguments) => block_on(why::run(arguments, &cluster, style)),
         Command::Watch(arguments) => block_on(watch::run(arguments, &cluster, style)),
         Command::Logs(arguments) => block_on(logs::run(arguments, &cluster, style)),
         Command::Wait(arguments) => block_on(wait::run(arguments, &cluster)),
         Command::Delete(arguments) => block_on(delete::run(arguments, &cluster)),
+        Command::Extension(arguments) => block_on(extension::run(arguments, &cluster, style)),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "provisioning", &mut script);

@@ -21,7 +21,7 @@ use crate::request::RequestError;
 use crate::times::parse_duration;
 
 /// Who applies, for server-side apply.
-const FIELD_MANAGER: &str = "provisioning-cli";
+pub(super) const FIELD_MANAGER: &str = "provisioning-cli";
 
 /// Arguments of `apply`.
 #[derive(Debug, Args)]

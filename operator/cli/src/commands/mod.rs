@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod delete;
+pub(crate) mod extension;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod platform;
@@ -9,3 +10,4 @@ pub(crate) mod show;
 pub(crate) mod tree;
 pub(crate) mod wait;
 pub(crate) mod watch;
+pub(crate) mod why;

@@ -100,16 +100,19 @@ fn head(item: &Item, now: Timestamp, style: Style) -> String {
     format!("{name} in namespace {}{age}{deleting}\n{standing}\n", item.namespace())
 }
 
-fn section(text: &mut String, title: &str, table: &Table, style: Style) {
+/// A title and its table; nothing where the table is empty.
+pub(super) fn section(text: &mut String, title: &str, table: &Table, style: Style) {
     let body = table.render("  ", style);
     if !body.is_empty() {
         text.push_str(&format!("\n{}\n{body}", style.paint(Colour::Bold, title)));
     }
 }
 
-type Pairs = Vec<(String, String)>;
+/// Names and values.
+pub(super) type Pairs = Vec<(String, String)>;
 
-fn pairs(pairs: &Pairs) -> Table {
+/// A line for each pair.
+pub(super) fn pairs(pairs: &Pairs) -> Table {
     let mut table = Table::default();
     for (name, value) in pairs {
         table.add([format!("{name}:"), value.clone()]);
@@ -145,7 +148,8 @@ fn wanted(step: &WorkflowStep) -> String {
     if before.is_empty() { object } else { format!("{object}, after {}", before.join(", ")) }
 }
 
-fn flatten(path: &str, value: &Value, found: &mut Pairs) {
+/// Adds a value's leaves by path.
+pub(super) fn flatten(path: &str, value: &Value, found: &mut Pairs) {
     match value {
         Value::Object(map) => map.iter().for_each(|(name, value)| flatten(&format!("{path}.{name}"), value, found)),
         Value::Array(list) if list.iter().all(|one| !one.is_object() && !one.is_array()) => {
@@ -155,7 +159,8 @@ fn flatten(path: &str, value: &Value, found: &mut Pairs) {
     }
 }
 
-fn plain(value: &Value) -> String {
+/// A value without quotes.
+pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

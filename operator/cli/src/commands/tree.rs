@@ -207,7 +207,7 @@ fn is_owner(owner: &Item, item: &Item) -> bool {
 }
 
 /// The object that a step applies: its `why` is `Kind name`.
-pub(super) fn child_of(step: &StepStatus) -> Option<Target> {
+pub(crate) fn child_of(step: &StepStatus) -> Option<Target> {
     if step.action != StepAction::Apply {
         return None;
     }

@@ -1,0 +1,220 @@
+//! `provisioning extension load`: a folder becomes an immutable ConfigMap of the operator's namespace.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use kube::api::{ListParams, PostParams};
+use provisioning_api::names::{LABEL_EXTENSION, LABEL_EXTENSION_VERSION};
+use provisioning_extensions::{ANNOTATION_DIGEST, Bundle};
+
+use super::{Changed, ExtensionError, SYSTEM_NAMESPACE};
+use crate::cluster::{Cluster, ClusterArguments};
+use crate::commands::apply::FIELD_MANAGER;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::offers::Shelf;
+use crate::output::print;
+use crate::request::RequestError;
+
+/// Arguments of `extension load`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Folder of the extension: the one with manifest.yaml
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The operator's namespace
+    #[arg(long, value_name = "NAMESPACE", default_value = SYSTEM_NAMESPACE)]
+    system_namespace: String,
+    /// Change nothing: check the folder here, or let the API server check too
+    #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, require_equals = true, default_missing_value = "server")]
+    dry_run: Option<DryRun>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DryRun {
+    /// Checks the folder; asks no cluster
+    Client,
+    /// Sends it; the API server changes nothing
+    Server,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Loaded,
+    /// The same content was there already.
+    Unchanged,
+}
+
+/// Loads an extension.
+pub(super) async fn run(arguments: Arguments, cluster: &ClusterArguments) -> Result<Exit, Error> {
+    let Arguments { folder, system_namespace, dry_run } = arguments;
+    let bundle = read(&folder)?;
+    if dry_run == Some(DryRun::Client) {
+        print(&format!("{} is valid (client dry run)\n", named(&bundle)));
+        return Ok(Exit::Done);
+    }
+    let cluster = Cluster::find(cluster).await?;
+    let shelf = Shelf { cluster: &cluster, namespace: &system_namespace };
+    let outcome = load(&shelf, &bundle, &folder, dry_run.is_some()).await?;
+    let dry = if dry_run.is_some() { " (server dry run)" } else { "" };
+    let words = match outcome {
+        Outcome::Loaded => "loaded into",
+        Outcome::Unchanged => "unchanged: it is already in",
+    };
+    print(&format!("{} {words} namespace {system_namespace}{dry}\n", named(&bundle)));
+    Ok(Exit::Done)
+}
+
+fn named(bundle: &Bundle) -> String {
+    let manifest = bundle.manifest();
+    format!("extension/{} {} {}", manifest.name, manifest.version, bundle.digest())
+}
+
+fn read(folder: &Path) -> Result<Bundle, ExtensionError> {
+    Bundle::load_folder(folder)
+        .map_err(|source| ExtensionError::Bundle { folder: folder.display().to_string(), source: Box::new(source) })
+}
+
+/// Creates the ConfigMap, unless it is there. One version never has two contents: which one a Taskserv means could not be
+/// known.
+async fn load(shelf: &Shelf<'_>, bundle: &Bundle, folder: &Path, dry_run: bool) -> Result<Outcome, Error> {
+    let what = format!("{} in namespace {}", named(bundle), shelf.namespace);
+    let failed = |verb, error| RequestError::new(shelf.cluster, verb, what.clone(), error);
+    let manifest = bundle.manifest();
+    let same = format!("{LABEL_EXTENSION}={},{LABEL_EXTENSION_VERSION}={}", manifest.name, manifest.version);
+    let present = shelf.maps().list_metadata(&ListParams::default().labels(&same)).await;
+    let present = present.map_err(|error| failed("look for", error))?.items;
+    present.iter().try_for_each(|map| check(shelf, bundle, folder, &map.metadata))?;
+    if !present.is_empty() {
+        return Ok(Outcome::Unchanged);
+    }
+    let parameters = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
+    match shelf.maps().create(&parameters, &config_map(bundle)).await {
+        Ok(_) => Ok(Outcome::Loaded),
+        // Somebody was faster, or the map has lost its labels.
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+            let map = shelf.maps().get_metadata(&bundle.config_map_name()).await;
+            check(shelf, bundle, folder, &map.map_err(|error| failed("get", error))?.metadata)?;
+            Ok(Outcome::Unchanged)
+        }
+        Err(error) => Err(failed("load", error).into()),
+    }
+}
+
+/// Whether a map of the same version holds the same.
+fn check(shelf: &Shelf<'_>, bundle: &Bundle, folder: &Path, map: &ObjectMeta) -> Result<(), ExtensionError> {
+    let present = map.annotations.as_ref().and_then(|all| all.get(ANNOTATION_DIGEST)).cloned().unwrap_or_default();
+    if present == bundle.digest() {
+        return Ok(());
+    }
+    let manifest = bundle.manifest();
+    Err(ExtensionError::Changed(Box::new(Changed {
+        extension: format!("{} {}", manifest.name, manifest.version),
+        namespace: shelf.namespace.to_owned(),
+        present,
+        map: map.name.clone().unwrap_or_default(),
+        digest: bundle.digest().to_owned(),
+        folder: folder.display().to_string(),
+    })))
+}
+
+fn config_map(bundle: &Bundle) -> ConfigMap {
+    let maps = bundle.to_config_map_data();
+    let binary = maps.binary_data.into_iter().map(|(key, content)| (key, ByteString(content))).collect();
+    let mut map = ConfigMap {
+        metadata: ObjectMeta { name: Some(bundle.config_map_name()), ..ObjectMeta::default() },
+        immutable: Some(true),
+        data: Some(maps.data),
+        binary_data: Some(binary),
+    };
+    map.labels_mut().extend(bundle.labels());
+    map.annotations_mut().insert(ANNOTATION_DIGEST.to_owned(), bundle.digest().to_owned());
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::offers::tests::{bundle, map};
+    use crate::stub::{Stub, reply};
+
+    /// A cluster that holds these maps, and says of every new one whether it exists.
+    fn cluster(present: Vec<Value>, exists: bool) -> Stub {
+        Stub::new(move |request| match (request.method().as_str(), request.uri().path().ends_with("/configmaps")) {
+            ("GET", true) => reply(200, json!({"metadata": {}, "items": present})),
+            ("GET", false) => reply(200, map(&bundle("answer", "0.1.0", "one"))),
+            _ if exists => reply(409, json!({"kind": "Status", "code": 409, "reason": "AlreadyExists"})),
+            _ => reply(201, json!({"metadata": {"name": "x"}})),
+        })
+    }
+
+    async fn loaded(stub: &Stub, bundle: &Bundle) -> Result<Outcome, Error> {
+        let cluster = stub.cluster();
+        let shelf = Shelf { cluster: &cluster, namespace: "provisioning-system" };
+        load(&shelf, bundle, Path::new("taskservs/answer"), false).await
+    }
+
+    #[tokio::test]
+    async fn a_new_version_is_created() {
+        let stub = cluster(Vec::new(), false);
+        assert_eq!(loaded(&stub, &bundle("answer", "0.1.0", "one")).await.unwrap(), Outcome::Loaded);
+        let maps = "/api/v1/namespaces/provisioning-system/configmaps?";
+        let selector =
+            "&labelSelector=provisioning.dev%2Fextension%3Danswer%2Cprovisioning.dev%2Fextension-version%3D0.1.0";
+        let expected = [format!("GET {maps}{selector}"), format!("POST {maps}&fieldManager=provisioning-cli")];
+        assert_eq!(stub.requests(), expected);
+    }
+
+    #[tokio::test]
+    async fn the_same_content_twice_is_fine() {
+        let one = bundle("answer", "0.1.0", "one");
+        let stub = cluster(vec![map(&one)], false);
+        assert_eq!(loaded(&stub, &one).await.unwrap(), Outcome::Unchanged);
+        assert_eq!(stub.requests().len(), 1);
+        // The map lost its labels, or somebody was faster.
+        assert_eq!(loaded(&cluster(Vec::new(), true), &one).await.unwrap(), Outcome::Unchanged);
+    }
+
+    #[tokio::test]
+    async fn another_content_needs_another_version() {
+        let stub = cluster(vec![map(&bundle("answer", "0.1.0", "one"))], false);
+        let error = loaded(&stub, &bundle("answer", "0.1.0", "two")).await.unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused);
+        let text = error.to_string();
+        assert!(text.contains("a changed bundle needs a new version: raise `version` in taskservs/answer/"), "{text}");
+        assert_eq!(stub.requests().len(), 1, "nothing is written");
+    }
+
+    #[test]
+    fn a_folder_that_is_no_bundle_is_named_with_file_and_field() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest =
+            "apiVersion: extension.provisioning.dev/v1alpha1\nkind: Extension\nname: Answer\nversion: 0.1.0\n";
+        std::fs::write(folder.path().join("manifest.yaml"), manifest).unwrap();
+        std::fs::create_dir(folder.path().join("scripts")).unwrap();
+        for script in ["install", "check", "uninstall"] {
+            std::fs::write(folder.path().join(format!("scripts/{script}.nu")), "").unwrap();
+        }
+        let error = read(folder.path()).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        let text = crate::cluster::causes(&error);
+        assert!(text.starts_with(&folder.path().display().to_string()), "{text}");
+        assert!(text.contains("manifest.yaml: name: \"Answer\" is no DNS label"), "{text}");
+    }
+
+    #[test]
+    fn the_map_is_read_back_as_the_bundle() {
+        let one = bundle("answer", "0.1.0", "one");
+        let map = config_map(&one);
+        assert_eq!(crate::builtin::read(&map).unwrap(), one);
+        assert_eq!(map.immutable, Some(true));
+        assert_eq!(map.metadata.labels, Some(one.labels()));
+    }
+}
