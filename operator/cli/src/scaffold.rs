@@ -17,7 +17,7 @@ const TEMPLATES: [(&str, &str); 10] = [
     ("scripts/check.nu", include_str!("scaffold/scripts/check.nu")),
     ("scripts/uninstall.nu", include_str!("scaffold/scripts/uninstall.nu")),
     ("scripts/service.nu", include_str!("scaffold/scripts/service.nu")),
-    ("scripts/common.nu", include_str!("../../../taskservs/redis/scripts/common.nu")),
+    ("scripts/common.nu", include_str!("../../../taskservs/lib/common.nu")),
     ("kcl/@NAME@.k", include_str!("scaffold/kcl/parameters.k")),
     ("docs/README.md", include_str!("scaffold/docs/README.md")),
     ("tests/case.yaml", include_str!("scaffold/tests/case.yaml")),

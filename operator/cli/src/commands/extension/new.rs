@@ -109,7 +109,7 @@ mod tests {
         let syntax = Command::new("bash").arg("-n").arg(&speak).status().unwrap();
         assert!(syntax.success());
         let common = fs::read_to_string(folder.join("scripts/common.nu")).unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../taskservs/redis/scripts/common.nu");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../taskservs/lib/common.nu");
         assert_eq!(common, fs::read_to_string(source).unwrap());
     }
 
