@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::Api;
 use provisioning_api::names::{SSH_SECRET, WORKSPACE_NAME};
 use provisioning_api::{Server, Taskserv, Workspace};
@@ -127,9 +128,9 @@ impl Subject {
     async fn installed_although_killed(&self) -> Result<()> {
         self.case.apply(&self.taskserv(&self.plan.parameters)).await?;
         let first = self.servers()[0];
-        // The message is in the execution's own stdout; the unit is the one that writes there.
+        let uid = self.case.get::<Taskserv>("subject").await?.uid().unwrap_or_default();
         let search = format!(
-            "grep -ls '\"message\":\"{}' /var/lib/provisioning/*/install+{first}.run-*/stdout | head -n 1",
+            "grep -ls '\"message\":\"{}' /var/lib/provisioning/{uid}/install+{first}.run-*/stdout | head -n 1",
             self.plan.interrupt_at
         );
         let kill = "systemctl list-units --plain --no-legend 'provisioning-*.service' | awk '{ print $1 }' | \
