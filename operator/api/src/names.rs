@@ -73,6 +73,8 @@ pub const DEFAULT_SITE: &str = "provisioning-local";
 /// Finalizer of a kind, `provisioning.dev/NAME`.
 pub const FINALIZER: &str = "provisioning.dev/operator";
 
+/// Longest condition (`when`, `for`), characters.
+pub const MAX_CONDITION: usize = 1024;
 /// Largest number of steps in one object; a larger graph is refused when it is planned.
 pub const MAX_STEPS: usize = 256;
 /// Longest id of a step, bytes.

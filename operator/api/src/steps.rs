@@ -97,6 +97,20 @@ impl StepPhase {
     }
 }
 
+/// Reasons of steps that the planner itself gives; others come from what a step ran.
+pub mod step_reasons {
+    /// A hard dependency did not succeed, or what the step acts on is gone.
+    pub const OMITTED: &str = "Omitted";
+    /// The same, and before it was passed over.
+    pub const OMITTED_ANEW: &str = "OmittedAnew";
+    /// Its condition (`when`) is false.
+    pub const WHEN_FALSE: &str = "WhenFalse";
+    /// Its condition (`when`) cannot be decided.
+    pub const WHEN_FAILED: &str = "WhenFailed";
+    /// It was passed over, and will be decided anew when all that it depends on has ended.
+    pub const DECIDED_ANEW: &str = "DecidedAnew";
+}
+
 /// How strongly a step depends on another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DependencyType {

@@ -162,6 +162,8 @@ fn what_is_over_a_bound_is_refused_where_it_is() {
     let size = |memory: &str| json!({"cores": 1, "memory": memory, "disk": "10Gi"});
     let parameters: serde_json::Map<String, Value> = many(65).into_iter().map(|name| (name, json!(1))).collect();
     let cases = [
+        ("BatchWorkflow", set(workflow(), "/steps/0/when", json!("x".repeat(1025))), ".spec.steps[0].when"),
+        ("BatchWorkflow", set(workflow(), "/steps/0/when", json!("")), ".spec.steps[0].when"),
         ("Workspace", json!({"parallelism": 0}), ".spec.parallelism"),
         ("Workspace", json!({"parallelism": 257}), ".spec.parallelism"),
         ("Workspace", json!({"paralellism": 4}), ".spec.paralellism"),

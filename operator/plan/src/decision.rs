@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::names::{MAX_STEPS, MAX_WHY};
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{
-    DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus,
+    DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus, step_reasons,
 };
 
 use crate::graph::{Gate, Graph, Step};
@@ -15,7 +15,7 @@ use crate::ids::InputHash;
 use crate::observed::{Observed, RunView};
 use crate::retry::{AfterFailure, after_failure};
 use crate::settle::{cut, prefix};
-use crate::undo;
+use crate::{skip, undo};
 
 /// What bounds a pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +139,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) waiting: BTreeMap<String, String>,
     /// Entries that were open while a dependency was planned again, with its name.
     overtaken: BTreeMap<String, String>,
+    /// Phases at the beginning of the pass.
+    pub(crate) before: BTreeMap<String, StepPhase>,
 }
 
 /// Decides. `steps` are the settled checkpoints ([`crate::settle::settle`]), `graph` was built from them.
@@ -157,6 +159,7 @@ pub fn decide(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: 
         run_floor: policy.run_floor,
         waiting: BTreeMap::new(),
         overtaken: BTreeMap::new(),
+        before: steps.iter().map(|step| (step.id.clone(), step.phase)).collect(),
     };
     pass.merge(steps);
     match policy.mode {
@@ -313,29 +316,40 @@ impl Pass<'_> {
         }
     }
 
-    /// Omits what can no longer be, brings back what can.
+    /// Omits what can no longer be, brings back what can, passes over what its condition does not want: each step after
+    /// all that it depends on, so that one pass comes to the end of it.
     fn follow_dependencies(&mut self) {
+        let graph = self.graph;
+        let mut told = BTreeSet::new();
         for position in 0..self.entries.len() {
-            let Some(step) = self.graph.get(&self.entries[position].id) else { continue };
-            if !matches!(self.entries[position].phase, StepPhase::Pending | StepPhase::Omitted) {
-                continue;
+            let Some(step) = graph.get(&self.entries[position].id) else { continue };
+            skip::hear(self, position, step, &mut told);
+            skip::reconsider(self, position, step);
+            self.omit_or_bring_back(position, step);
+            skip::decide(self, position, step, &mut told);
+        }
+    }
+
+    fn omit_or_bring_back(&mut self, position: usize, step: &Step) {
+        if !matches!(self.entries[position].phase, StepPhase::Pending | StepPhase::Omitted) {
+            return;
+        }
+        let obstacle = match &step.gate {
+            Gate::Gone(what) => Some(what.clone()),
+            Gate::Open | Gate::Waiting(_) => self.failed_dependency(step),
+        };
+        let entry = &mut self.entries[position];
+        match (obstacle, entry.phase) {
+            (Some(why), StepPhase::Pending) => {
+                self.notes.push(format!("omit {}: {why}", entry.id));
+                let reason = if skip::is_anew(entry) { step_reasons::OMITTED_ANEW } else { step_reasons::OMITTED };
+                entry.phase = StepPhase::Omitted;
+                reason.clone_into(&mut entry.reason);
+                entry.message = cut(&why);
+                entry.retry_at = None;
             }
-            let obstacle = match &step.gate {
-                Gate::Gone(what) => Some(what.clone()),
-                Gate::Open | Gate::Waiting(_) => self.failed_dependency(step),
-            };
-            let entry = &mut self.entries[position];
-            match (obstacle, entry.phase) {
-                (Some(why), StepPhase::Pending) => {
-                    self.notes.push(format!("omit {}: {why}", entry.id));
-                    entry.phase = StepPhase::Omitted;
-                    "Omitted".clone_into(&mut entry.reason);
-                    entry.message = cut(&why);
-                    entry.retry_at = None;
-                }
-                (None, StepPhase::Omitted) => reset(entry),
-                (Some(_) | None, _) => {}
-            }
+            (None, StepPhase::Omitted) => reset(entry),
+            (Some(_) | None, _) => {}
         }
     }
 
@@ -384,7 +398,7 @@ impl Pass<'_> {
         }
     }
 
-    fn dependencies_have_ended(&self, step: &Step) -> bool {
+    pub(crate) fn dependencies_have_ended(&self, step: &Step) -> bool {
         step.depends_on.iter().all(|dependency| {
             let phase = self.phase(dependency.step.as_str());
             match dependency.type_ {
@@ -592,14 +606,18 @@ fn describe(entry: &mut StepStatus, step: &Step) {
         .collect();
 }
 
-/// Back to Pending with all attempts; `run`, `effect` and what was made stay.
-fn reset(entry: &mut StepStatus) {
+/// Back to Pending with all attempts; `run`, `effect` and what was made stay, and that a step was passed over before.
+pub(crate) fn reset(entry: &mut StepStatus) {
+    let anew = skip::is_anew(entry);
     entry.phase = StepPhase::Pending;
     entry.attempt = 0;
     entry.losses = 0;
     entry.retry_at = None;
     entry.class = None;
     entry.reason.clear();
+    if anew {
+        step_reasons::DECIDED_ANEW.clone_into(&mut entry.reason);
+    }
     entry.message.clear();
 }
 
@@ -646,6 +664,7 @@ pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64, run_floor: i6
         run_floor,
         waiting: BTreeMap::new(),
         overtaken: BTreeMap::new(),
+        before: BTreeMap::new(),
     };
     pass.finish()
 }

@@ -388,3 +388,85 @@ fn an_undo_waits_for_the_gate_of_a_removed_step() {
     world.rest();
     tell("removed-behind-a-gate", &mut world);
 }
+
+#[test]
+fn a_step_whose_condition_is_false_is_passed_over_and_holds_nobody_up() {
+    let mut world = World::new(
+        "heron create
+         proxy install after=heron when=steps.heron.outputs.zone=='far'
+         redis install after=heron,proxy",
+    );
+    world.script("heron", 1, Script::leaves(10, &[("zone", "near")]));
+    world.script("heron", 2, Script::leaves(10, &[("zone", "far")]));
+    world.rest();
+    world.edit(
+        "heron moves",
+        "heron create input=2
+         proxy install after=heron when=steps.heron.outputs.zone=='far'
+         redis install after=heron,proxy",
+    );
+    world.rest();
+    tell("condition-false", &mut world);
+}
+
+#[test]
+fn a_step_that_runs_after_all_plans_again_what_was_done_without_it() {
+    let mut world = World::new(
+        "heron create
+         proxy install after=heron when=steps.heron.phase!='Succeeded'
+         redis install after=proxy",
+    );
+    world.rest();
+    world.edit(
+        "the condition of proxy is turned around",
+        "heron create
+         proxy install after=heron when=steps.heron.phase=='Succeeded'
+         redis install after=proxy",
+    );
+    world.rest();
+    world.edit(
+        "and back: what proxy made stays until the deletion",
+        "heron create
+         proxy install after=heron when=steps.heron.phase!='Succeeded'
+         redis install after=proxy",
+    );
+    world.rest();
+    world.delete();
+    world.rest();
+    tell("condition-changed", &mut world);
+}
+
+#[test]
+fn a_condition_can_ask_for_a_failure() {
+    let mut world = World::new(
+        "heron create
+         curlew create after=heron? when=steps.heron.phase=='Failed'
+         redis install after=heron",
+    );
+    world.script("heron", 1, Script::fails(5, FailureClass::Invalid, "zone 'mars' is unknown"));
+    world.rest();
+    world.ask_again();
+    world.rest();
+    tell("condition-on-failure", &mut world);
+}
+
+#[test]
+fn a_condition_that_cannot_be_decided_fails_the_step_with_its_words() {
+    let mut world = World::new(
+        "heron create
+         proxy install after=heron when=steps.heron.outputs.zone=='far'
+         redis install after=proxy",
+    );
+    world.script("heron", 2, Script::leaves(10, &[("zone", "far")]));
+    world.rest();
+    world.ask_again();
+    world.rest();
+    world.edit(
+        "heron is made anew and tells its zone",
+        "heron create input=2
+         proxy install after=heron when=steps.heron.outputs.zone=='far'
+         redis install after=proxy",
+    );
+    world.rest();
+    tell("condition-undecided", &mut world);
+}

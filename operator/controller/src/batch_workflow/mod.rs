@@ -1,6 +1,8 @@
 //! BatchWorkflow: a step per object that is applied; each ends when its object is Ready.
 
 mod children;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -14,6 +16,7 @@ use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, RunsSteps};
 use provisioning_api::steps::{Direction, FailureClass, StepAction, StepPhase, StepStatus, UndoAction};
+use provisioning_plan::condition::When;
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Dependency, Gate, Graph, GraphError, Step};
@@ -57,8 +60,9 @@ impl Kind for BatchWorkflow {
     }
 
     fn graph(&self, _: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
-        let steps = self.spec.steps.iter().map(|step| planned(self, step)).collect();
-        Graph::new(steps).map_err(|error| {
+        let steps: Result<Vec<Step>, Standing> =
+            self.spec.steps.iter().enumerate().map(|(position, step)| planned(self, position, step)).collect();
+        Graph::new(steps?).map_err(|error| {
             let reason = match &error {
                 GraphError::Cycle { .. } => reasons::CYCLE,
                 GraphError::UnknownStep { .. } => reasons::UNKNOWN_REFERENCE,
@@ -102,11 +106,14 @@ impl Kind for BatchWorkflow {
     /// Done is not the same as still so: a child that is no longer Ready shows here too.
     fn standing(&self, facts: &Facts, _: &Standing) -> Option<Standing> {
         let steps = &self.run_status()?.steps;
-        let done = |name: &str| steps.iter().any(|step| step.id == name && step.phase == StepPhase::Succeeded);
-        if !facts.children.iter().all(|(name, ..)| done(name)) {
+        let phase = |name: &str| steps.iter().find(|step| step.id == name).map(|step| step.phase);
+        let over = |name: &str| matches!(phase(name), Some(StepPhase::Succeeded | StepPhase::Skipped));
+        if !facts.children.iter().all(|(name, ..)| over(name)) {
             return None;
         }
-        facts.children.iter().find_map(|(_, child, view)| match view {
+        // What was passed over made nothing that would have to be there.
+        let made = facts.children.iter().filter(|(name, ..)| phase(name) == Some(StepPhase::Succeeded));
+        made.into_iter().find_map(|(_, child, view)| match view {
             None => {
                 let text = format!(
                     "{} '{}' was deleted by somebody; annotate this workflow with provisioning.dev/reconcile-requested-at \
@@ -238,17 +245,26 @@ fn undo_view(seen: Option<&ChildView>) -> RunView {
     }
 }
 
-fn planned(workflow: &BatchWorkflow, step: &WorkflowStep) -> Step {
+fn planned(workflow: &BatchWorkflow, position: usize, step: &WorkflowStep) -> Result<Step, Standing> {
     let child = child(step);
+    let names: Vec<&str> = step.depends_on.iter().map(|dependency| dependency.step.as_str()).collect();
+    let when = step.when.as_ref().map(|text| When::new(text, &names)).transpose();
+    let when =
+        when.map_err(|error| Standing::stalled(reasons::INVALID, format!("spec.steps[{position}].when: {error}")))?;
     let undo = match workflow.spec.deletion_policy {
         DeletionPolicy::Delete => UndoAction::DeleteObject,
         DeletionPolicy::Orphan => UndoAction::Orphan,
     };
-    Step {
+    // A step without a condition hashes as it always did, so that an upgrade runs nothing again.
+    let input_hash = match &step.when {
+        None => InputHash::of(&(child.kind, &child.name, &child.spec)),
+        Some(when) => InputHash::of(&(child.kind, &child.name, &child.spec, when)),
+    };
+    Ok(Step {
         id: StepId::new(&step.name),
         action: StepAction::Apply,
         why: format!("{} {}", child.kind, child.name),
-        input_hash: Some(InputHash::of(&(child.kind, &child.name, &child.spec))),
+        input_hash: Some(input_hash),
         depends_on: step
             .depends_on
             .iter()
@@ -257,7 +273,8 @@ fn planned(workflow: &BatchWorkflow, step: &WorkflowStep) -> Step {
         undo,
         retry: step.retry.clone().unwrap_or_else(no_retry),
         gate: Gate::Open,
-    }
+        when,
+    })
 }
 
 /// A child retries by itself; asking it again is for those who say so.

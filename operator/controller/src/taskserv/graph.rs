@@ -77,6 +77,7 @@ fn on_server(taskserv: &Taskserv, bundle: &Offered, name: &str, server: Option<&
             undo,
             retry: RetryPolicy { limit: 5, ..RetryPolicy::default() },
             gate: gate.clone(),
+            when: None,
         },
         Step {
             id: check,
@@ -87,6 +88,7 @@ fn on_server(taskserv: &Taskserv, bundle: &Offered, name: &str, server: Option<&
             undo: UndoAction::None,
             retry: RetryPolicy { limit: 5, ..RetryPolicy::default() },
             gate,
+            when: None,
         },
     ]
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use provisioning_api::names::{MAX_STEP_MESSAGE, MAX_STEPS};
-use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus};
+use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus, step_reasons};
 use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
 use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::observed::{Observed, RunView};
@@ -41,6 +41,7 @@ impl Pass<'_> {
         self.runs_and_epochs_rise();
         self.open_entries_are_not_rewritten();
         self.starts_have_their_dependencies();
+        self.conditions_are_kept();
         self.undo_goes_backward();
         self.caps_hold();
         self.bounds_hold();
@@ -149,6 +150,29 @@ impl Pass<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// A step runs only if its condition holds, and is passed over only if it does not, for what it depends on now.
+    fn conditions_are_kept(&self) {
+        let after = by_id(&self.decision.steps);
+        for step in self.graph.steps() {
+            let (Some(entry), Some(when)) = (after.get(step.id.as_str()), &step.when) else { continue };
+            let others = step.depends_on.iter().filter_map(|dependency| after.get(dependency.step.as_str()));
+            let holds = || when.holds(others.clone().map(|other| (other.id.as_str(), other.phase, &other.outputs)));
+            let started = self.decision.start.contains(&entry.id) && entry.phase == StepPhase::Running;
+            if started && entry.attempt == 0 && entry.losses == 0 {
+                assert_eq!(holds(), Ok(true), "{} was started against its condition", entry.id);
+            }
+            if entry.phase == StepPhase::Skipped && self.policy.mode == Mode::Forward {
+                assert_eq!(holds(), Ok(false), "{} was skipped and its condition holds", entry.id);
+                assert!(others.clone().all(|other| other.phase.is_terminal()), "{} was skipped too early", entry.id);
+            }
+        }
+        for entry in self.decision.steps.iter().filter(|entry| entry.phase == StepPhase::Skipped) {
+            assert!(!self.decision.start.contains(&entry.id), "{} was skipped and started", entry.id);
+            let wanted = self.graph.get(&entry.id).is_none_or(|step| step.when.is_some());
+            assert!(wanted || self.policy.mode == Mode::Delete, "{} was skipped without a condition", entry.id);
         }
     }
 
@@ -347,7 +371,14 @@ impl History {
                 self.check_again(entry);
             }
             let planned = matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted) && phase != Some(entry.phase);
-            if started || planned {
+            // Planned again, and over in the same pass without a run.
+            let by_condition = entry.phase == StepPhase::Skipped || entry.reason == step_reasons::WHEN_FAILED;
+            let passed_over =
+                by_condition && settled.get(entry.id.as_str()).is_some_and(|old| old.input_hash != entry.input_hash);
+            if by_condition {
+                self.succeeded.remove(&entry.id);
+            }
+            if started || planned || passed_over {
                 self.touched.insert(entry.id.clone(), self.clock);
             }
             if started && entry.phase == StepPhase::Running {
@@ -367,7 +398,7 @@ impl History {
             self.succeeded.remove(&id);
         }
         if pass.decision.verdict == Verdict::Ready {
-            self.check_nothing_is_stale(pass.graph);
+            self.check_nothing_is_stale(pass);
         }
     }
 
@@ -390,8 +421,10 @@ impl History {
     }
 
     /// When all is done, everything is newer than what it was built on.
-    fn check_nothing_is_stale(&self, graph: &Graph) {
-        for step in graph.steps() {
+    fn check_nothing_is_stale(&self, pass: &Pass<'_>) {
+        let after = by_id(&pass.decision.steps);
+        let passed_over = |id: &str| after.get(id).is_some_and(|entry| entry.phase == StepPhase::Skipped);
+        for step in pass.graph.steps().iter().filter(|step| !passed_over(step.id.as_str())) {
             let Some((at, recorded)) = self.started.get(step.id.as_str()) else { continue };
             for dependency in step.depends_on.iter().filter(|other| other.type_ == DependencyType::Hard) {
                 let name = dependency.step.as_str();

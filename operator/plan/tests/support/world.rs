@@ -42,6 +42,11 @@ impl Script {
     pub fn fails(takes: i64, class: FailureClass, text: &str) -> Self {
         Script { takes, end: End::Result(Outcome::failed(class, "Scripted", text)) }
     }
+    /// Succeeds after some seconds and leaves outputs.
+    pub fn leaves(takes: i64, outputs: &[(&str, &str)]) -> Self {
+        let outputs = outputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Script { takes, end: End::Result(Outcome { outputs, ..Outcome::succeeded() }) }
+    }
     /// Ends without a word.
     pub fn lost(takes: i64) -> Self {
         Script { takes, end: End::Lost }

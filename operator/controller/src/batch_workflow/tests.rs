@@ -1,0 +1,59 @@
+use provisioning_plan::conditions::State;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn server(name: &str) -> Value {
+    json!({"server": {"name": name, "spec": {
+        "providerConfigRef": {"name": "meadow"}, "providerSize": "small", "image": {"os": "debian", "version": "12"}}}})
+}
+
+fn workflow(spec: &Value) -> BatchWorkflow {
+    let metadata = json!({"name": "morning", "namespace": "marsh", "uid": "uid-morning", "generation": 1});
+    let object = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow", "metadata": metadata,
+        "spec": spec});
+    serde_json::from_value(object).unwrap()
+}
+
+fn with_steps(steps: &Value) -> BatchWorkflow {
+    workflow(&json!({"steps": steps}))
+}
+
+fn graph(workflow: &BatchWorkflow) -> Result<Graph, Standing> {
+    workflow.graph(&Facts { children: Vec::new() }, &[])
+}
+
+#[test]
+fn a_condition_is_part_of_the_step_and_of_its_input_only_where_there_is_one() {
+    let plain = json!([{"name": "heron", "apply": server("heron")},
+        {"name": "curlew", "dependsOn": [{"step": "heron"}], "apply": server("curlew")}]);
+    let mut conditional = plain.clone();
+    conditional[1]["when"] = json!("steps.heron.phase == 'Succeeded'");
+    let (plain, conditional) = (graph(&with_steps(&plain)).unwrap(), graph(&with_steps(&conditional)).unwrap());
+    assert!(conditional.get("curlew").unwrap().when.is_some());
+    assert_eq!(plain.get("heron"), conditional.get("heron"));
+    assert_ne!(plain.get("curlew").unwrap().input_hash, conditional.get("curlew").unwrap().input_hash);
+}
+
+#[test]
+fn the_input_of_a_step_is_hashed_as_in_the_first_release() {
+    let graph = graph(&with_steps(&json!([{"name": "heron", "apply": server("heron")}]))).unwrap();
+    let hash = graph.get("heron").unwrap().input_hash.as_ref().unwrap();
+    assert_eq!(hash.as_str(), "v1:0957b65ed997792820dc3fbba25b2e23");
+}
+
+#[test]
+fn what_is_wrong_with_a_condition_is_said_with_its_place() {
+    for (when, words) in [
+        ("steps.heron.phase = 'x'", "spec.steps[1].when: not a CEL expression: line 1, column"),
+        ("steps.bittern.phase == 'x'", "spec.steps[1].when: 'bittern' is not among the dependencies of this step"),
+        ("steps.heron.fase == 'x'", "spec.steps[1].when: a step has phase and outputs, not fase"),
+    ] {
+        let steps = json!([{"name": "heron", "apply": server("heron")},
+            {"name": "curlew", "dependsOn": [{"step": "heron"}], "when": when, "apply": server("curlew")},
+            {"name": "bittern", "apply": server("bittern")}]);
+        let standing = graph(&with_steps(&steps)).unwrap_err();
+        assert_eq!((standing.state, standing.reason), (State::Stalled, reasons::INVALID));
+        assert!(standing.message.starts_with(words), "{}", standing.message);
+    }
+}
