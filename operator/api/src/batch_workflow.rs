@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::server::ServerSpec;
-use crate::shared::{DeletionPolicy, RetryPolicy, runs_steps};
+use crate::shared::{DeletionPolicy, OnFailure, RetryPolicy, runs_steps};
 use crate::steps::{DependencyType, RunStatus};
 use crate::taskserv::TaskservSpec;
 
@@ -43,6 +43,11 @@ pub struct BatchWorkflowSpec {
     #[serde(default = "default_parallelism")]
     #[schemars(range(min = 1, max = 64))]
     pub parallelism: i32,
+    /// What follows when a step has failed for good. `Continue`: all that does not depend on it goes on. `Pause`: no step
+    /// starts any more, running ones are awaited, and a person decides (a new try by the annotation
+    /// provisioning.dev/reconcile-requested-at). Default Continue.
+    #[serde(default)]
+    pub on_failure: OnFailure,
     /// Whether what it made is deleted with it, or when its step is removed. Default Orphan.
     #[serde(default = "default_deletion_policy")]
     pub deletion_policy: DeletionPolicy,

@@ -3,7 +3,7 @@
 
 mod support;
 
-use provisioning_api::shared::DeletionPolicy;
+use provisioning_api::shared::{DeletionPolicy, OnFailure};
 use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ fn what_is_left_out_is_what_the_documentation_says() {
     assert_eq!(taskserv.spec.deletion_policy, DeletionPolicy::Delete);
     let workflow: BatchWorkflow = decodes(&object("BatchWorkflow", "morning", &workflow()));
     assert_eq!((workflow.spec.parallelism, workflow.spec.deletion_policy), (4, DeletionPolicy::Orphan));
-    assert_eq!(workflow.spec.steps[0].timeout_seconds, 1800);
+    assert_eq!((workflow.spec.steps[0].timeout_seconds, workflow.spec.on_failure), (1800, OnFailure::Continue));
 }
 
 #[test]
@@ -163,6 +163,7 @@ fn what_is_over_a_bound_is_refused_where_it_is() {
     let parameters: serde_json::Map<String, Value> = many(65).into_iter().map(|name| (name, json!(1))).collect();
     let cases = [
         ("BatchWorkflow", set(workflow(), "/steps/0/when", json!("x".repeat(1025))), ".spec.steps[0].when"),
+        ("BatchWorkflow", set(workflow(), "/onFailure", json!("Rollback")), ".spec.onFailure"),
         ("BatchWorkflow", set(workflow(), "/steps/0/when", json!("")), ".spec.steps[0].when"),
         ("Workspace", json!({"parallelism": 0}), ".spec.parallelism"),
         ("Workspace", json!({"parallelism": 257}), ".spec.parallelism"),

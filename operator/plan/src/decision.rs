@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::names::{MAX_STEPS, MAX_WHY};
-use provisioning_api::shared::RetryPolicy;
+use provisioning_api::shared::{OnFailure, RetryPolicy};
 use provisioning_api::steps::{
     DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus, step_reasons,
 };
@@ -24,6 +24,8 @@ pub struct Policy {
     pub mode: Mode,
     /// Why nothing forward is started, if so: a sentence for people.
     pub suspended: Option<String>,
+    /// What follows when a step has failed for good.
+    pub on_failure: OnFailure,
     /// Most steps of this object that may be open.
     pub parallelism: usize,
     /// How many more steps may be opened in the whole workspace.
@@ -48,6 +50,7 @@ impl Default for Policy {
         Policy {
             mode: Mode::Forward,
             suspended: None,
+            on_failure: OnFailure::Continue,
             parallelism: usize::MAX,
             available: usize::MAX,
             epoch: 0,
@@ -114,6 +117,8 @@ pub enum Verdict {
     Suspended(String),
     /// A step failed for good.
     Failed(String),
+    /// A step failed for good, and nothing more is started until a person decides.
+    Paused(String),
     /// The object is being deleted.
     Deleting(String),
     /// Deletion needs a person.
@@ -371,13 +376,14 @@ impl Pass<'_> {
 
     /// Opens what can be opened, in the order of the graph.
     fn start_forward(&mut self) {
+        let paused = self.pauses();
         for position in 0..self.entries.len() {
             let entry = &self.entries[position];
             let Some(step) = self.graph.get(&entry.id) else { continue };
             if entry.phase != StepPhase::Pending || !self.dependencies_have_ended(step) {
                 continue;
             }
-            if self.policy.suspended.is_some() {
+            if self.policy.suspended.is_some() || paused {
                 continue;
             }
             if let Gate::Waiting(what) = &step.gate {
@@ -395,6 +401,15 @@ impl Pass<'_> {
             open(&mut self.entries[position], Direction::Forward, self.policy.epoch, self.now);
             self.notes.push(format!("start {id} run {}", self.entries[position].run));
             self.start.push(id);
+        }
+    }
+
+    /// Whether a wanted step has failed for good, and that stops the others.
+    fn pauses(&self) -> bool {
+        let failed = |entry: &StepStatus| entry.phase == StepPhase::Failed && self.graph.get(&entry.id).is_some();
+        match self.policy.on_failure {
+            OnFailure::Continue => false,
+            OnFailure::Pause => self.entries.iter().any(failed),
         }
     }
 
@@ -518,6 +533,9 @@ impl Pass<'_> {
         }
         if let (true, Some(why)) = (pending, &self.policy.suspended) {
             return Verdict::Suspended(why.clone());
+        }
+        if let (true, true, Some(entry)) = (self.pauses(), undo.is_empty(), failure) {
+            return Verdict::Paused(failure_text(entry));
         }
         if let Some(entry) = retrying {
             return Verdict::Retrying(failure_text(entry));

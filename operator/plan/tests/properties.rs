@@ -8,6 +8,7 @@ mod support;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
+use provisioning_api::shared::OnFailure;
 use provisioning_api::steps::{DependencyType, FailureClass, StepAction, UndoAction, step_reasons};
 use provisioning_plan::decision::{Mode, RemovedSteps, Verdict};
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
@@ -62,6 +63,7 @@ enum Operation {
     NewLeader(bool),
     Places(usize, usize),
     Policy(RemovedSteps),
+    OnFailure(OnFailure),
     Delete,
 }
 
@@ -185,6 +187,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => any::<bool>().prop_map(Operation::NewLeader),
         1 => (1..5_usize, 0..5_usize).prop_map(|(open, free)| Operation::Places(open, free)),
         1 => prop::sample::select(vec![RemovedSteps::Undo, RemovedSteps::Forget]).prop_map(Operation::Policy),
+        1 => prop::sample::select(vec![OnFailure::Continue, OnFailure::Pause]).prop_map(Operation::OnFailure),
         1 => Just(Operation::Delete),
     ]
 }
@@ -239,6 +242,7 @@ fn intervene(world: &mut World, wanted: &mut Wanted, operation: &Operation) {
             world.policy.parallelism = *open;
             world.policy.available = *free;
         }
+        Operation::OnFailure(what) => world.policy.on_failure = *what,
         Operation::Policy(removed) => world.policy.removed = *removed,
         Operation::Delete => world.policy.mode = Mode::Delete,
     }

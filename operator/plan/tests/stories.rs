@@ -6,6 +6,7 @@ mod support;
 
 use std::path::Path;
 
+use provisioning_api::shared::OnFailure;
 use provisioning_api::steps::FailureClass;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::Gate;
@@ -469,4 +470,34 @@ fn a_condition_that_cannot_be_decided_fails_the_step_with_its_words() {
     );
     world.rest();
     tell("condition-undecided", &mut world);
+}
+
+#[test]
+fn a_paused_plan_awaits_what_runs_and_starts_nothing_until_it_is_asked() {
+    let mut world = World::new(
+        "heron create
+         curlew create
+         proxy install after=curlew
+         redis install after=heron
+         nginx install after=curlew",
+    );
+    world.policy.on_failure = OnFailure::Pause;
+    world.script("heron", 1, Script::fails(5, FailureClass::Invalid, "zone 'mars' is unknown"));
+    world.rest();
+    world.run_for(3600);
+    world.ask_again();
+    world.rest();
+    tell("paused", &mut world);
+}
+
+#[test]
+fn a_retry_to_come_does_not_come_while_the_plan_is_paused() {
+    let mut world = World::new("heron create\ncurlew create");
+    world.policy.on_failure = OnFailure::Pause;
+    world.script("heron", 1, Script::fails(3, FailureClass::Transient, "connection reset by peer"));
+    world.script("curlew", 1, Script::fails(4, FailureClass::Invalid, "zone 'mars' is unknown"));
+    world.rest();
+    world.edit("the zone of curlew is corrected", "heron create\ncurlew create input=2");
+    world.rest();
+    tell("paused-retry", &mut world);
 }

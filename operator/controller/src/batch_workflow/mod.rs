@@ -14,7 +14,7 @@ use kube::runtime::reflector::Store;
 use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::conditions::reasons;
-use provisioning_api::shared::{DeletionPolicy, RunsSteps};
+use provisioning_api::shared::{DeletionPolicy, OnFailure, RunsSteps};
 use provisioning_api::steps::{Direction, FailureClass, StepAction, StepPhase, StepStatus, UndoAction};
 use provisioning_plan::condition::When;
 use provisioning_plan::conditions::Standing;
@@ -139,6 +139,10 @@ impl Kind for BatchWorkflow {
         let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
         let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
         back.map(|(name, ..)| name.clone()).collect()
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        self.spec.on_failure
     }
 
     fn parallelism(&self) -> usize {

@@ -1,7 +1,10 @@
 use provisioning_plan::conditions::State;
+use provisioning_plan::observed::Observed;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::engine::decide::{Planned, decide};
+use crate::engine::observe::Seen;
 
 fn server(name: &str) -> Value {
     json!({"server": {"name": name, "spec": {
@@ -21,6 +24,51 @@ fn with_steps(steps: &Value) -> BatchWorkflow {
 
 fn graph(workflow: &BatchWorkflow) -> Result<Graph, Standing> {
     workflow.graph(&Facts { children: Vec::new() }, &[])
+}
+
+/// One pass over a workflow whose open runs ended as said.
+fn pass(object: &BatchWorkflow, ends: &[(&str, Outcome)]) -> Planned<BatchWorkflow> {
+    let ended = |(name, outcome): &(&str, Outcome)| ((*name).to_owned(), RunView::Ended(outcome.clone()));
+    let observed: Observed = ends.iter().map(ended).collect();
+    let workspace = WorkspaceView {
+        epoch: 1,
+        suspended: false,
+        deleting: false,
+        parallelism: 8,
+        ssh_public_key: Some(String::new()),
+    };
+    let seen = Seen {
+        object: object.clone(),
+        workspace: Some(workspace),
+        facts: Facts { children: Vec::new() },
+        observed,
+        suspended: None,
+        retry_requested: false,
+        wake_at: None,
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    decide(&seen, usize::MAX)
+}
+
+fn phase(planned: &Planned<BatchWorkflow>, name: &str) -> StepPhase {
+    planned.decision.steps.iter().find(|step| step.id == name).unwrap().phase
+}
+
+#[test]
+fn a_workflow_that_pauses_says_why_and_how_to_go_on() {
+    let steps = json!([{"name": "heron", "apply": server("heron")}, {"name": "curlew", "apply": server("curlew")}]);
+    let paused = workflow(&json!({"parallelism": 1, "onFailure": "Pause", "steps": steps}));
+    let started = pass(&paused, &[]);
+    let failed = Outcome::failed(FailureClass::Invalid, CHILD_FAILED, "zone 'mars' is unknown");
+    let stopped = pass(&started.next, &[("heron", failed)]);
+    assert_eq!((stopped.standing.state, stopped.standing.reason), (State::Stalled, reasons::PAUSED));
+    assert_eq!((phase(&stopped, "curlew"), stopped.decision.start.len()), (StepPhase::Pending, 0));
+    let message = &stopped.standing.message;
+    assert!(
+        message.starts_with("step 'heron' failed (Invalid): zone 'mars' is unknown. No other step starts"),
+        "{message}"
+    );
+    assert!(message.contains("provisioning.dev/reconcile-requested-at"), "{message}");
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
     Policy {
         mode: if deleting { Mode::Delete } else { Mode::Forward },
         suspended: seen.suspended.clone(),
+        on_failure: seen.object.on_failure(),
         parallelism: seen.object.parallelism(),
         available: if K::has_executors() { available } else { usize::MAX },
         epoch: seen.workspace.as_ref().map_or(0, |workspace| workspace.epoch),

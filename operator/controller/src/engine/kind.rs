@@ -10,7 +10,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use provisioning_api::shared::RunsSteps;
+use provisioning_api::shared::{OnFailure, RunsSteps};
 use provisioning_api::steps::StepStatus;
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
@@ -137,6 +137,11 @@ pub trait Kind:
     /// (pure) How the object stands where the kind knows better than its steps, which say `by_steps`.
     fn standing(&self, _: &Self::Facts, _by_steps: &Standing) -> Option<Standing> {
         None
+    }
+
+    /// (pure) What follows when a step has failed for good.
+    fn on_failure(&self) -> OnFailure {
+        OnFailure::Continue
     }
 
     /// (pure) Most open steps of one object.

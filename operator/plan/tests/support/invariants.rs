@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use provisioning_api::names::{MAX_STEP_MESSAGE, MAX_STEPS};
+use provisioning_api::shared::OnFailure;
 use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus, step_reasons};
 use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
 use provisioning_plan::graph::{Gate, Graph};
@@ -125,6 +126,10 @@ impl Pass<'_> {
             }
             assert_eq!(self.policy.mode, Mode::Forward, "S5: forward start of {id} in a deletion");
             assert_eq!(self.policy.suspended, None, "{id} was started while suspended");
+            let mut wanted = self.decision.steps.iter().filter(|other| self.graph.get(&other.id).is_some());
+            let failed = wanted.find(|other| other.phase == StepPhase::Failed);
+            let paused = failed.filter(|_| self.policy.on_failure == OnFailure::Pause);
+            assert_eq!(paused, None, "{id} was started while paused");
             let step = self.graph.get(id).unwrap_or_else(|| panic!("{id} is not wanted"));
             assert_eq!(step.gate, Gate::Open, "{id} was started behind a closed gate");
             let hash = step.input_hash.as_ref().unwrap_or_else(|| panic!("{id} was started without inputs"));
@@ -272,6 +277,11 @@ impl Pass<'_> {
             Verdict::Failed(_) => {
                 assert!(!open && self.decision.wake_at.is_none(), "Failed, but it goes on by itself");
             }
+            Verdict::Paused(_) => {
+                assert!(!open && self.decision.wake_at.is_none(), "Paused, but it goes on by itself");
+                assert_eq!(self.policy.on_failure, OnFailure::Pause);
+                assert!(entries.iter().filter(wanted).any(|entry| entry.phase == StepPhase::Failed), "Paused by what?");
+            }
             Verdict::DeletionBlocked(_) => {
                 assert!(!open && self.decision.wake_at.is_none(), "blocked, but it goes on by itself");
             }
@@ -288,7 +298,11 @@ impl Pass<'_> {
         if !open && self.decision.wake_at.is_none() && free && !held && !gated {
             let over = matches!(
                 self.decision.verdict,
-                Verdict::Ready | Verdict::Failed(_) | Verdict::Deleted | Verdict::DeletionBlocked(_)
+                Verdict::Ready
+                    | Verdict::Failed(_)
+                    | Verdict::Paused(_)
+                    | Verdict::Deleted
+                    | Verdict::DeletionBlocked(_)
             );
             assert!(over, "L1: nothing will happen, and the verdict is {:?}: {entries:#?}", self.decision.verdict);
         }

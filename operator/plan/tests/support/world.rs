@@ -157,7 +157,11 @@ impl World {
     /// Whether nothing more happens by itself.
     pub fn is_over(&self) -> bool {
         match self.verdict() {
-            Verdict::Ready | Verdict::Failed(_) | Verdict::Deleted | Verdict::DeletionBlocked(_) => true,
+            Verdict::Ready
+            | Verdict::Failed(_)
+            | Verdict::Paused(_)
+            | Verdict::Deleted
+            | Verdict::DeletionBlocked(_) => true,
             Verdict::Running(_)
             | Verdict::Retrying(_)
             | Verdict::Waiting(_)
@@ -458,6 +462,7 @@ fn verdict_text(verdict: &Verdict) -> String {
         Verdict::Waiting(text) => format!("Waiting: {text}"),
         Verdict::Suspended(text) => format!("Suspended: {text}"),
         Verdict::Failed(text) => format!("Failed: {text}"),
+        Verdict::Paused(text) => format!("Paused: {text}"),
         Verdict::Deleting(text) => format!("Deleting: {text}"),
         Verdict::DeletionBlocked(text) => format!("DeletionBlocked: {text}"),
         Verdict::Deleted => "Deleted".to_owned(),
