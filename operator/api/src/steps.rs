@@ -107,6 +107,8 @@ pub mod step_reasons {
     pub const WHEN_FALSE: &str = "WhenFalse";
     /// Its condition (`when`) cannot be decided.
     pub const WHEN_FAILED: &str = "WhenFailed";
+    /// A person said by annotation that it is not needed. Stays until its input changes.
+    pub const WAIVED: &str = "Waived";
     /// It was passed over, and will be decided anew when all that it depends on has ended.
     pub const DECIDED_ANEW: &str = "DecidedAnew";
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use provisioning_api::conditions::{reasons, types};
-use provisioning_api::names::{ANNOTATION_RECONCILE, MAX_CONDITION_MESSAGE};
+use provisioning_api::names::{ANNOTATION_RECONCILE, ANNOTATION_SKIP_STEPS, MAX_CONDITION_MESSAGE};
 
 use crate::decision::Verdict;
 
@@ -55,7 +55,7 @@ impl From<&Verdict> for Standing {
             Verdict::Paused(text) => {
                 let way_out = format!(
                     "{text}. No other step starts (spec.onFailure is Pause): mend the cause and annotate the object with \
-                     {ANNOTATION_RECONCILE}=NOW to try again"
+                     {ANNOTATION_RECONCILE}=NOW to try again, or with {ANNOTATION_SKIP_STEPS}=STEP to pass the step over"
                 );
                 Standing::stalled(reasons::PAUSED, way_out)
             }

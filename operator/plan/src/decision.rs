@@ -40,6 +40,8 @@ pub struct Policy {
     pub gates: BTreeMap<String, Gate>,
     /// Failed steps whose cause is known to be gone: they get their attempts back (L2).
     pub revive: BTreeSet<String>,
+    /// Steps that a person has said are not needed.
+    pub waived: BTreeSet<String>,
     /// Highest run of any step that was forgotten: one that comes back goes on from there (protocols §2: never reset).
     pub run_floor: i64,
 }
@@ -58,6 +60,7 @@ impl Default for Policy {
             removed: RemovedSteps::Undo,
             gates: BTreeMap::new(),
             revive: BTreeSet::new(),
+            waived: BTreeSet::new(),
             run_floor: 0,
         }
     }
@@ -225,8 +228,10 @@ impl Pass<'_> {
             let hash = step.input_hash.as_ref().map_or(entry.input_hash.as_str(), InputHash::as_str);
             let new_input = entry.input_hash != hash;
             let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
-            // What was already planned again, or omitted since, has told its dependents once.
-            let was_tried = entry.run > 0 && !matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted);
+            // What was already planned again, or omitted since, has told its dependents once. What was passed over tells
+            // them when it runs after all.
+            let over = !matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted | StepPhase::Skipped);
+            let was_tried = entry.run > 0 && over;
             let cause = cause.map(|other| other.step.to_string()).or_else(|| self.overtaken.get(&entry.id).cloned());
             if new_input {
                 entry.input_hash = hash.to_owned();
@@ -330,6 +335,9 @@ impl Pass<'_> {
             let Some(step) = graph.get(&self.entries[position].id) else { continue };
             skip::hear(self, position, step, &mut told);
             skip::reconsider(self, position, step);
+            if skip::waive(self, position, step) {
+                continue;
+            }
             self.omit_or_bring_back(position, step);
             skip::decide(self, position, step, &mut told);
         }

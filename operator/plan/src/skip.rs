@@ -1,19 +1,20 @@
-// Steps that are passed over because their own condition says so (protocols §1), decided once when all that they depend
-// on has ended, and anew when their input or their ground changes.
+// Steps that are passed over (protocols §1, §5): because their own condition says so, decided once when all that they
+// depend on has ended, and anew when their input or their ground changes; or because a person has waived them.
 
 use std::collections::BTreeSet;
 
+use provisioning_api::names::{ANNOTATION_SKIP_STEPS, MAX_STEP_MESSAGE};
 use provisioning_api::steps::{FailureClass, StepPhase, StepStatus, step_reasons};
 
 use crate::decision::{Pass, reset};
 use crate::graph::Step;
-use crate::settle::cut;
+use crate::settle::{cut, prefix};
 
 /// Whether a step that is passed over now, or was, is to be decided again. What was built on it learns of it only if it
 /// runs in the end: then it was built on too little.
 pub(crate) fn is_anew(entry: &StepStatus) -> bool {
-    let by_condition = [step_reasons::DECIDED_ANEW, step_reasons::OMITTED_ANEW].contains(&entry.reason.as_str());
-    entry.phase == StepPhase::Skipped || by_condition || condition_failed(entry)
+    let marks = [step_reasons::DECIDED_ANEW, step_reasons::OMITTED_ANEW, step_reasons::WAIVED];
+    entry.phase == StepPhase::Skipped || marks.contains(&entry.reason.as_str()) || condition_failed(entry)
 }
 
 fn condition_failed(entry: &StepStatus) -> bool {
@@ -42,6 +43,52 @@ pub(crate) fn reconsider(pass: &mut Pass<'_>, position: usize, step: &Step) {
         pass.notes.push(format!("decide {} anew: what it depends on runs again", entry.id));
         reset(entry);
     }
+}
+
+/// Passes over what a person has waived, once all that it depends on has ended. The waiver is recorded in the step and
+/// outlives the wish: only another input ends it. True: the step is waived, now or as soon as it can be.
+pub(crate) fn waive(pass: &mut Pass<'_>, position: usize, step: &Step) -> bool {
+    let ended = step.depends_on.iter().all(|other| pass.phase(other.step.as_str()).is_none_or(StepPhase::is_terminal));
+    let entry = &mut pass.entries[position];
+    let recorded = entry.reason == step_reasons::WAIVED;
+    if !recorded && !pass.policy.waived.contains(&entry.id) {
+        return false;
+    }
+    match entry.phase {
+        StepPhase::Skipped if recorded => {
+            if !ended {
+                entry.phase = StepPhase::Pending;
+            }
+            true
+        }
+        StepPhase::Pending | StepPhase::Failed | StepPhase::Omitted if ended => {
+            if !recorded {
+                pass.notes.push(format!("skip {}: waived by annotation", entry.id));
+                record_waiver(entry);
+            }
+            entry.phase = StepPhase::Skipped;
+            true
+        }
+        StepPhase::Pending
+        | StepPhase::Running
+        | StepPhase::Succeeded
+        | StepPhase::Failed
+        | StepPhase::Cancelled
+        | StepPhase::Skipped
+        | StepPhase::Omitted
+        | StepPhase::Undoing
+        | StepPhase::Undone
+        | StepPhase::UndoFailed => recorded,
+    }
+}
+
+fn record_waiver(entry: &mut StepStatus) {
+    let class = entry.class.map_or_else(String::new, |class| format!(" ({class:?})"));
+    let words = if entry.message.is_empty() { String::new() } else { format!(": {}", entry.message) };
+    let text = format!("waived by annotation {ANNOTATION_SKIP_STEPS}; it was {:?}{class}{words}", entry.phase);
+    reset(entry);
+    step_reasons::WAIVED.clone_into(&mut entry.reason);
+    entry.message = prefix(&text, MAX_STEP_MESSAGE);
 }
 
 /// Decides whether a step that could start is wanted.

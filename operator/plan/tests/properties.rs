@@ -64,6 +64,7 @@ enum Operation {
     Places(usize, usize),
     Policy(RemovedSteps),
     OnFailure(OnFailure),
+    Waive(Index),
     Delete,
 }
 
@@ -188,6 +189,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (1..5_usize, 0..5_usize).prop_map(|(open, free)| Operation::Places(open, free)),
         1 => prop::sample::select(vec![RemovedSteps::Undo, RemovedSteps::Forget]).prop_map(Operation::Policy),
         1 => prop::sample::select(vec![OnFailure::Continue, OnFailure::Pause]).prop_map(Operation::OnFailure),
+        2 => any::<Index>().prop_map(Operation::Waive),
         1 => Just(Operation::Delete),
     ]
 }
@@ -241,6 +243,12 @@ fn intervene(world: &mut World, wanted: &mut Wanted, operation: &Operation) {
         Operation::Places(open, free) => {
             world.policy.parallelism = *open;
             world.policy.available = *free;
+        }
+        Operation::Waive(index) => {
+            let name = format!("n{}", index.index(count));
+            if !world.policy.waived.remove(&name) {
+                world.policy.waived.insert(name);
+            }
         }
         Operation::OnFailure(what) => world.policy.on_failure = *what,
         Operation::Policy(removed) => world.policy.removed = *removed,

@@ -501,3 +501,39 @@ fn a_retry_to_come_does_not_come_while_the_plan_is_paused() {
     world.rest();
     tell("paused-retry", &mut world);
 }
+
+#[test]
+fn a_failed_step_is_passed_over_when_a_person_says_so_and_stays_so() {
+    let text = "heron create
+         proxy install after=heron
+         redis install after=proxy
+         nginx install after=heron";
+    let mut world = World::new(text);
+    world.policy.on_failure = OnFailure::Pause;
+    world.script("proxy", 1, Script::fails(5, FailureClass::Invalid, "port 80 is taken"));
+    world.rest();
+    world.say("the annotation names proxy");
+    world.policy.waived.insert("proxy".to_owned());
+    world.pass();
+    world.rest();
+    world.say("the annotation is taken away");
+    world.policy.waived.clear();
+    world.pass();
+    world.ask_again();
+    world.rest();
+    world.edit("heron runs again: proxy stays waived", &text.replace("heron create", "heron create input=2"));
+    world.rest();
+    let corrected =
+        text.replace("heron create", "heron create input=2").replace("proxy install", "proxy install input=2");
+    world.edit("the port of proxy is corrected", &corrected);
+    world.rest();
+    tell("waived", &mut world);
+}
+
+#[test]
+fn a_step_that_is_waived_before_its_turn_keeps_its_place_in_the_order() {
+    let mut world = World::new("heron create\nproxy install after=heron\nredis install after=proxy");
+    world.policy.waived.insert("proxy".to_owned());
+    world.rest();
+    tell("waived-early", &mut world);
+}

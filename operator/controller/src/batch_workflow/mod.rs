@@ -3,6 +3,7 @@
 mod children;
 #[cfg(test)]
 mod tests;
+mod waivers;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -17,7 +18,7 @@ use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, OnFailure, RunsSteps};
 use provisioning_api::steps::{Direction, FailureClass, StepAction, StepPhase, StepStatus, UndoAction};
 use provisioning_plan::condition::When;
-use provisioning_plan::conditions::Standing;
+use provisioning_plan::conditions::{Standing, State};
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Dependency, Gate, Graph, GraphError, Step};
 use provisioning_plan::ids::{InputHash, StepId};
@@ -103,33 +104,9 @@ impl Kind for BatchWorkflow {
 
     fn publish(&mut self, _: &Facts) {}
 
-    /// Done is not the same as still so: a child that is no longer Ready shows here too.
-    fn standing(&self, facts: &Facts, _: &Standing) -> Option<Standing> {
-        let steps = &self.run_status()?.steps;
-        let phase = |name: &str| steps.iter().find(|step| step.id == name).map(|step| step.phase);
-        let over = |name: &str| matches!(phase(name), Some(StepPhase::Succeeded | StepPhase::Skipped));
-        if !facts.children.iter().all(|(name, ..)| over(name)) {
-            return None;
-        }
-        // What was passed over made nothing that would have to be there.
-        let made = facts.children.iter().filter(|(name, ..)| phase(name) == Some(StepPhase::Succeeded));
-        made.into_iter().find_map(|(_, child, view)| match view {
-            None => {
-                let text = format!(
-                    "{} '{}' was deleted by somebody; annotate this workflow with provisioning.dev/reconcile-requested-at \
-                     after a change of its step to have it made again",
-                    child.kind, child.name
-                );
-                Some(Standing::reconciling(reasons::WAITING, text))
-            }
-            Some(view) => match &view.standing {
-                ChildStanding::Ready => None,
-                ChildStanding::Moving(text) | ChildStanding::Stalled(text) => {
-                    let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
-                    Some(Standing::reconciling(reasons::WAITING, text))
-                }
-            },
-        })
+    fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
+        let known = self.by_children(facts, by_steps).or_else(|| waivers::mention(self, by_steps));
+        waivers::complain(self, known, by_steps)
     }
 
     /// A child that failed became Ready after all.
@@ -139,6 +116,10 @@ impl Kind for BatchWorkflow {
         let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
         let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
         back.map(|(name, ..)| name.clone()).collect()
+    }
+
+    fn waived(&self) -> BTreeSet<String> {
+        waivers::Wish::of(self).steps
     }
 
     fn on_failure(&self) -> OnFailure {
@@ -170,6 +151,7 @@ impl Kind for BatchWorkflow {
 
 /// What a workflow asks of itself.
 trait Children {
+    fn by_children(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing>;
     fn child_of(&self, step: &StepStatus) -> Option<Child>;
     fn forward_view(
         &self,
@@ -181,6 +163,38 @@ trait Children {
 }
 
 impl Children for BatchWorkflow {
+    /// Done is not the same as still so: a child that is no longer Ready shows here too.
+    fn by_children(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
+        if by_steps.state == State::Stalled {
+            return None;
+        }
+        let steps = &self.run_status()?.steps;
+        let phase = |name: &str| steps.iter().find(|step| step.id == name).map(|step| step.phase);
+        let over = |name: &str| matches!(phase(name), Some(StepPhase::Succeeded | StepPhase::Skipped));
+        if !facts.children.iter().all(|(name, ..)| over(name)) {
+            return None;
+        }
+        // What was passed over made nothing that would have to be there.
+        let made = facts.children.iter().filter(|(name, ..)| phase(name) == Some(StepPhase::Succeeded));
+        made.into_iter().find_map(|(_, child, view)| match view {
+            None => {
+                let text = format!(
+                    "{} '{}' was deleted by somebody; annotate this workflow with provisioning.dev/reconcile-requested-at \
+                     after a change of its step to have it made again",
+                    child.kind, child.name
+                );
+                Some(Standing::reconciling(reasons::WAITING, text))
+            }
+            Some(view) => match &view.standing {
+                ChildStanding::Ready => None,
+                ChildStanding::Moving(text) | ChildStanding::Stalled(text) => {
+                    let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
+                    Some(Standing::reconciling(reasons::WAITING, text))
+                }
+            },
+        })
+    }
+
     /// The child of a step, also of one that is no longer in the spec: its `why` names it.
     fn child_of(&self, step: &StepStatus) -> Option<Child> {
         if let Some(planned) = self.spec.steps.iter().find(|planned| planned.name == step.id) {

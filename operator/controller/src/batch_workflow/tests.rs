@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use provisioning_plan::conditions::State;
 use provisioning_plan::observed::Observed;
 use serde_json::{Value, json};
@@ -69,6 +71,42 @@ fn a_workflow_that_pauses_says_why_and_how_to_go_on() {
         "{message}"
     );
     assert!(message.contains("provisioning.dev/reconcile-requested-at"), "{message}");
+}
+
+#[test]
+fn a_waiver_is_recorded_and_a_wrong_name_is_told() {
+    let steps = json!([{"name": "heron", "apply": server("heron")},
+        {"name": "curlew", "dependsOn": [{"step": "heron"}], "apply": server("curlew")}]);
+    let mut object = pass(&with_steps(&steps), &[]).next;
+    let failed = Outcome::failed(FailureClass::Invalid, CHILD_FAILED, "zone 'mars' is unknown");
+    object = pass(&object, &[("heron", failed)]).next;
+    let skip = |names: &str| BTreeMap::from([("provisioning.dev/skip-steps".to_owned(), names.to_owned())]);
+    object.metadata.annotations = Some(skip(" heron , curlw,"));
+    let waived = pass(&object, &[]);
+    assert_eq!((phase(&waived, "heron"), phase(&waived, "curlew")), (StepPhase::Skipped, StepPhase::Running));
+    let step = &waived.decision.steps[0];
+    assert_eq!(step.reason, "Waived");
+    let words = "waived by annotation provisioning.dev/skip-steps; it was Failed (Invalid): zone 'mars' is unknown";
+    assert_eq!(step.message, words);
+    let message = &waived.standing.message;
+    let told = "; annotation provisioning.dev/skip-steps: 'curlw' is no step of this workflow (did you mean 'curlew'?)";
+    assert!(message.ends_with(told), "{message}");
+    // Without the annotation it stays so, and says so.
+    object = waived.next;
+    object.metadata.annotations = None;
+    let ready = pass(&object, &[("curlew", Outcome::succeeded())]);
+    assert_eq!((phase(&ready, "heron"), ready.standing.state), (StepPhase::Skipped, State::Ready));
+    assert_eq!(ready.standing.message, "all other steps succeeded; waived: heron");
+}
+
+#[test]
+fn of_a_long_annotation_only_the_beginning_is_read() {
+    let mut object = with_steps(&json!([{"name": "heron", "apply": server("heron")}]));
+    let value = format!("{},heron", "x,".repeat(3000));
+    object.metadata.annotations = Some(BTreeMap::from([("provisioning.dev/skip-steps".to_owned(), value)]));
+    let planned = pass(&object, &[]);
+    assert_eq!(phase(&planned, "heron"), StepPhase::Running);
+    assert!(planned.standing.message.contains("only the first 4096 characters"), "{}", planned.standing.message);
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
         retry_requested: seen.retry_requested,
         removed: seen.object.removed(),
         gates: seen.object.gates(&seen.facts),
+        waived: seen.object.waived(),
         revive: seen.object.mended(&seen.facts),
         run_floor: seen.object.run_status().map_or(0, |status| status.run_floor),
     }

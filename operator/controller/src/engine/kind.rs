@@ -168,6 +168,11 @@ pub trait Kind:
         BTreeSet::new()
     }
 
+    /// (pure) Steps that a person has said are not needed.
+    fn waived(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
     /// (pure) What still refers to it, so that its finalizer cannot go yet.
     fn held_by(&self, _: &Self::Facts) -> Option<String> {
         None

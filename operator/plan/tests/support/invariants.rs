@@ -7,7 +7,7 @@ use provisioning_api::names::{MAX_STEP_MESSAGE, MAX_STEPS};
 use provisioning_api::shared::OnFailure;
 use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus, step_reasons};
 use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
-use provisioning_plan::graph::{Gate, Graph};
+use provisioning_plan::graph::{Gate, Graph, Step};
 use provisioning_plan::observed::{Observed, RunView};
 use provisioning_plan::summary;
 
@@ -43,6 +43,7 @@ impl Pass<'_> {
         self.open_entries_are_not_rewritten();
         self.starts_have_their_dependencies();
         self.conditions_are_kept();
+        self.waivers_are_kept();
         self.undo_goes_backward();
         self.caps_hold();
         self.bounds_hold();
@@ -169,16 +170,64 @@ impl Pass<'_> {
             if started && entry.attempt == 0 && entry.losses == 0 {
                 assert_eq!(holds(), Ok(true), "{} was started against its condition", entry.id);
             }
-            if entry.phase == StepPhase::Skipped && self.policy.mode == Mode::Forward {
+            let waived = entry.reason == step_reasons::WAIVED;
+            if entry.phase == StepPhase::Skipped && !waived && self.policy.mode == Mode::Forward {
                 assert_eq!(holds(), Ok(false), "{} was skipped and its condition holds", entry.id);
                 assert!(others.clone().all(|other| other.phase.is_terminal()), "{} was skipped too early", entry.id);
             }
         }
         for entry in self.decision.steps.iter().filter(|entry| entry.phase == StepPhase::Skipped) {
             assert!(!self.decision.start.contains(&entry.id), "{} was skipped and started", entry.id);
-            let wanted = self.graph.get(&entry.id).is_none_or(|step| step.when.is_some());
+            let waived = entry.reason == step_reasons::WAIVED;
+            let wanted = waived || self.graph.get(&entry.id).is_none_or(|step| step.when.is_some());
             assert!(wanted || self.policy.mode == Mode::Delete, "{} was skipped without a condition", entry.id);
         }
+    }
+
+    /// What was waived stays so until its input changes, and nothing is waived without a wish, or in the middle.
+    fn waivers_are_kept(&self) {
+        let (settled, after) = (by_id(self.settled), by_id(&self.decision.steps));
+        if self.policy.mode == Mode::Delete {
+            return;
+        }
+        for entry in self.decision.steps.iter().filter(|entry| entry.reason == step_reasons::WAIVED) {
+            let Some(step) = self.graph.get(&entry.id) else { continue };
+            let before = settled.get(entry.id.as_str());
+            let recorded = before.is_some_and(|old| old.reason == step_reasons::WAIVED);
+            assert!(recorded || self.policy.waived.contains(&entry.id), "{} was waived by nobody", entry.id);
+            let ran = before.is_some_and(|old| old.is_open() || old.phase == StepPhase::Succeeded);
+            let same = before.is_some_and(|old| old.input_hash == entry.input_hash);
+            assert!(!(ran && same) || self.replanned(step), "{} was waived although it ran or was done", entry.id);
+            let ended = step.depends_on.iter().all(|other| after[other.step.as_str()].phase.is_terminal());
+            let phase = if ended { StepPhase::Skipped } else { StepPhase::Pending };
+            assert_eq!(entry.phase, phase, "the waived {}", entry.id);
+        }
+        for old in self.settled.iter().filter(|old| old.reason == step_reasons::WAIVED) {
+            let Some(entry) = after.get(old.id.as_str()).filter(|_| self.graph.get(&old.id).is_some()) else {
+                continue;
+            };
+            let kept = entry.reason == step_reasons::WAIVED || entry.input_hash != old.input_hash;
+            assert!(kept, "the waiver of {} was forgotten", old.id);
+        }
+    }
+
+    /// Whether something that a step depends on, directly or not, is planned again in this pass.
+    fn replanned(&self, step: &Step) -> bool {
+        let (settled, after) = (by_id(self.settled), by_id(&self.decision.steps));
+        let mut todo: Vec<&str> = step.depends_on.iter().map(|other| other.step.as_str()).collect();
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        while let Some(id) = todo.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let (Some(new), old) = (after.get(id), settled.get(id)) else { continue };
+            if old.is_none_or(|old| old.phase != new.phase || old.input_hash != new.input_hash) {
+                return true;
+            }
+            let next = self.graph.get(id).map(|step| step.depends_on.as_slice()).unwrap_or_default();
+            todo.extend(next.iter().map(|other| other.step.as_str()));
+        }
+        false
     }
 
     /// S5.
@@ -385,14 +434,13 @@ impl History {
                 self.check_again(entry);
             }
             let planned = matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted) && phase != Some(entry.phase);
-            // Planned again, and over in the same pass without a run.
+            // Planned for another input, if only for a while, or passed over since: what succeeded before counts no more.
+            let other_input = settled.get(entry.id.as_str()).is_some_and(|old| old.input_hash != entry.input_hash);
             let by_condition = entry.phase == StepPhase::Skipped || entry.reason == step_reasons::WHEN_FAILED;
-            let passed_over =
-                by_condition && settled.get(entry.id.as_str()).is_some_and(|old| old.input_hash != entry.input_hash);
-            if by_condition {
+            if other_input || by_condition {
                 self.succeeded.remove(&entry.id);
             }
-            if started || planned || passed_over {
+            if started || planned || (other_input && by_condition) {
                 self.touched.insert(entry.id.clone(), self.clock);
             }
             if started && entry.phase == StepPhase::Running {
