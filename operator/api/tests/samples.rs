@@ -102,6 +102,14 @@ fn workflow() -> Value {
     json!({"steps": [{"name": "heron", "apply": {"server": {"name": "blue-heron", "spec": server()}}}]})
 }
 
+fn wait() -> Value {
+    json!({"steps": [{"name": "heron", "wait": {"kind": "Server", "name": "blue-heron", "for": "true"}}]})
+}
+
+fn delete() -> Value {
+    json!({"steps": [{"name": "heron", "delete": {"kind": "Server", "name": "blue-heron"}}]})
+}
+
 #[test]
 fn what_is_left_out_is_what_the_documentation_says() {
     let workspace: Workspace = decodes(&object("Workspace", "workspace", &json!({})));
@@ -163,6 +171,10 @@ fn what_is_over_a_bound_is_refused_where_it_is() {
     let parameters: serde_json::Map<String, Value> = many(65).into_iter().map(|name| (name, json!(1))).collect();
     let cases = [
         ("BatchWorkflow", set(workflow(), "/steps/0/when", json!("x".repeat(1025))), ".spec.steps[0].when"),
+        ("BatchWorkflow", set(wait(), "/steps/0/wait/for", json!("x".repeat(1025))), ".spec.steps[0].wait.for"),
+        ("BatchWorkflow", set(wait(), "/steps/0/wait/kind", json!("Secret")), ".spec.steps[0].wait.kind"),
+        ("BatchWorkflow", set(delete(), "/steps/0/delete/kind", json!("Workspace")), ".spec.steps[0].delete.kind"),
+        ("BatchWorkflow", set(delete(), "/steps/0/delete/name", json!("blue.heron")), ".spec.steps[0].delete.name"),
         ("BatchWorkflow", set(workflow(), "/onFailure", json!("Rollback")), ".spec.onFailure"),
         ("BatchWorkflow", set(workflow(), "/steps/0/when", json!("")), ".spec.steps[0].when"),
         ("Workspace", json!({"parallelism": 0}), ".spec.parallelism"),

@@ -143,7 +143,8 @@ fn edges() -> impl Strategy<Value = Vec<(Index, bool)>> {
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    let action = prop::sample::select(vec!["create", "install", "apply", "reach", "check", "observe"]);
+    let action =
+        prop::sample::select(vec!["create", "install", "apply", "reach", "check", "observe", "delete", "wait"]);
     // Three in four have no condition.
     (action, 0..3_u8, 0..16_usize, edges(), edges()).prop_map(|(action, limit, when, edges, others)| Node {
         action,

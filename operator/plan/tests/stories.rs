@@ -537,3 +537,16 @@ fn a_step_that_is_waived_before_its_turn_keeps_its_place_in_the_order() {
     world.rest();
     tell("waived-early", &mut world);
 }
+
+#[test]
+fn what_deletes_or_waits_leaves_nothing_to_undo() {
+    let mut world = World::new(
+        "heron apply
+         ready wait after=heron
+         curlew delete after=ready",
+    );
+    world.rest();
+    world.delete();
+    world.rest();
+    tell("delete-and-wait", &mut world);
+}

@@ -47,6 +47,10 @@ pub enum Task {
     Apply(Box<Child>),
     /// One API write that deletes a child object.
     Delete(Box<Child>),
+    /// One API write that deletes an object that a step names, unless another one made it.
+    DeleteNamed(Box<Child>),
+    /// Nothing is written: what it waits for is seen.
+    Watch,
 }
 
 /// A child object: one of our kinds, made by a workflow.

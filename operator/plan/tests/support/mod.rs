@@ -111,7 +111,10 @@ fn undo_of(action: StepAction) -> UndoAction {
         StepAction::Create => UndoAction::DeleteServer,
         StepAction::Install => UndoAction::Uninstall,
         StepAction::Apply => UndoAction::DeleteObject,
-        StepAction::Describe | StepAction::Observe | StepAction::Reach | StepAction::Check => UndoAction::None,
+        StepAction::Delete => UndoAction::Irreversible,
+        StepAction::Describe | StepAction::Observe | StepAction::Reach | StepAction::Check | StepAction::Wait => {
+            UndoAction::None
+        }
     }
 }
 
@@ -119,7 +122,7 @@ fn undo_of(action: StepAction) -> UndoAction {
 pub fn is_undoable(undo: UndoAction) -> bool {
     match undo {
         UndoAction::DeleteServer | UndoAction::Uninstall | UndoAction::DeleteObject => true,
-        UndoAction::None | UndoAction::Orphan => false,
+        UndoAction::None | UndoAction::Orphan | UndoAction::Irreversible => false,
     }
 }
 
