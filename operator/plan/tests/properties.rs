@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
 use provisioning_api::shared::OnFailure;
-use provisioning_api::steps::{DependencyType, FailureClass, StepAction, UndoAction, step_reasons};
+use provisioning_api::steps::{DependencyType, FailureClass, StepAction, StepPhase, UndoAction, step_reasons};
+use provisioning_plan::condition::When;
 use provisioning_plan::decision::{Mode, RemovedSteps, Verdict};
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
 use provisioning_plan::ids::{InputHash, StepId};
@@ -344,5 +345,74 @@ proptest! {
     #[test]
     fn plans_of_two_hundred_steps_keep_their_promises(case in case(150..=200, 6)) {
         play(&case);
+    }
+}
+
+/// Pieces of the language, well and badly put together.
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "steps",
+        ".",
+        "['a-b']",
+        "[",
+        "]",
+        "(",
+        ")",
+        "a",
+        "-",
+        "b",
+        "phase",
+        "outputs",
+        "==",
+        "!=",
+        "&&",
+        "||",
+        "!",
+        "'x'",
+        "\"",
+        "'",
+        "true",
+        "1",
+        "1u",
+        "0.5",
+        "in",
+        "?",
+        ":",
+        ",",
+        ".all(x, ",
+        ".exists(steps, ",
+        ".map(x, x + x)",
+        "has(",
+        "size(",
+        "int(",
+        "+",
+        "*",
+        "/",
+        "{",
+        "}",
+        "null",
+        "\n",
+        "\\",
+        "é",
+        "\u{0}",
+        "r'",
+        "b\"",
+        "//",
+        " ",
+    ]);
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(config(400, 200))]
+
+    #[test]
+    fn no_text_brings_the_reader_of_conditions_down(text in prop_oneof![pieces(), "\\PC{0,80}"]) {
+        let outputs = std::collections::BTreeMap::new();
+        if let Ok(when) = When::new(&text, &["a", "a-b"]) {
+            let all = [("a", StepPhase::Succeeded, &outputs), ("a-b", StepPhase::Failed, &outputs)];
+            let first = when.holds(all.into_iter());
+            prop_assert_eq!(first, when.holds(all.into_iter()), "decided in two ways");
+        }
     }
 }
