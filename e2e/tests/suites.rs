@@ -6,3 +6,4 @@ mod extensions;
 mod first_light;
 mod sizes;
 mod support;
+mod workflows;

@@ -222,7 +222,9 @@ async fn jobs_and_leases(case: &Case, hits: &Hits) -> Result<()> {
         ensure!((1..=step.run).contains(&run), "Job {} has run {run} of {step:?}", job.name_any());
         ensure!(seen.insert((uid, id, run)), "Job {} is the second one of {id:?} run {run}", job.name_any());
     }
-    let executed = steps.iter().filter(|(_, _, step)| step.action != StepAction::Apply);
+    let executed = steps
+        .iter()
+        .filter(|(_, _, step)| ![StepAction::Apply, StepAction::Delete, StepAction::Wait].contains(&step.action));
     let runs: i64 = executed.map(|(_, _, step)| step.run).sum();
     let created = case.cluster.audit(&case.namespace, |event| {
         event.verb == "create" && event.resource == "jobs" && event.namespace == case.namespace && event.code == 201

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::server::ServerSpec;
-use crate::shared::{DeletionPolicy, RetryPolicy, runs_steps};
+use crate::shared::{DeletionPolicy, OnFailure, RetryPolicy, runs_steps};
 use crate::steps::{DependencyType, RunStatus};
 use crate::taskserv::TaskservSpec;
 
@@ -43,6 +43,11 @@ pub struct BatchWorkflowSpec {
     #[serde(default = "default_parallelism")]
     #[schemars(range(min = 1, max = 64))]
     pub parallelism: i32,
+    /// What follows when a step has failed for good. `Continue`: all that does not depend on it goes on. `Pause`: no step
+    /// starts any more, running ones are awaited, and a person decides (a new try by the annotation
+    /// provisioning.dev/reconcile-requested-at). Default Continue.
+    #[serde(default)]
+    pub on_failure: OnFailure,
     /// Whether what it made is deleted with it, or when its step is removed. Default Orphan.
     #[serde(default = "default_deletion_policy")]
     pub deletion_policy: DeletionPolicy,
@@ -62,7 +67,8 @@ fn default_deletion_policy() -> DeletionPolicy {
 /// One step of a workflow.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.dependsOn) || self.dependsOn.all(d, d.step != self.name)").message("a step cannot depend on itself"))]
-#[x_kube(validation = Rule::new("(has(self.apply.server) ? self.apply.server.name : '') == (has(oldSelf.apply.server) ? oldSelf.apply.server.name : '') && (has(self.apply.taskserv) ? self.apply.taskserv.name : '') == (has(oldSelf.apply.taskserv) ? oldSelf.apply.taskserv.name : '')").message("the object that a step applies is immutable: remove the step and add one of another name"))]
+#[x_kube(validation = Rule::new("[has(self.apply), has(self.delete), has(self.wait)].filter(given, given).size() == 1").message("give exactly one of apply, delete and wait"))]
+#[x_kube(validation = Rule::new("has(self.apply) == has(oldSelf.apply) && (!has(self.apply) || ((has(self.apply.server) ? self.apply.server.name : '') == (has(oldSelf.apply.server) ? oldSelf.apply.server.name : '') && (has(self.apply.taskserv) ? self.apply.taskserv.name : '') == (has(oldSelf.apply.taskserv) ? oldSelf.apply.taskserv.name : '')))").message("the object that a step applies is immutable: remove the step and add one of another name"))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowStep {
     /// Name of the step, unique in the workflow.
@@ -72,8 +78,25 @@ pub struct WorkflowStep {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 63), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["step"]))]
     pub depends_on: Vec<WorkflowDependency>,
-    /// Creates or updates an object and waits until it is Ready.
-    pub apply: ApplyAction,
+    /// Whether the step is wanted: a CEL expression over the steps that it depends on, such as
+    /// `steps['web-0'].phase == 'Succeeded' && steps.db.outputs.zone == 'local-a'`. Each has `phase` (Succeeded, Failed,
+    /// Skipped, …) and, once it succeeded, `outputs` by name. Decided once, when all of them have ended: false passes the
+    /// step over (phase Skipped), which satisfies those that depend on it. There are operators, `has`, `all`, `exists`,
+    /// `exists_one`, `size`, `contains`, `startsWith`, `endsWith`, `string`, `int` and `double`. By default the step is
+    /// wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
+    /// Creates or updates an object and waits until it is Ready. A step has exactly one of apply, delete and wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<ApplyAction>,
+    /// Deletes an object of this namespace and waits until it is gone; one that is not there is done. What another
+    /// workflow made is left alone: the step fails with both names. It cannot be undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete: Option<DeleteAction>,
+    /// Waits until a condition over an object of this namespace holds, at most timeoutSeconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitAction>,
     /// When and how often a failure is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
@@ -81,6 +104,21 @@ pub struct WorkflowStep {
     #[serde(default = "default_timeout")]
     #[schemars(range(min = 1, max = 86400))]
     pub timeout_seconds: i32,
+}
+
+impl WorkflowStep {
+    /// Kind and name of the object that it applies.
+    pub fn applied(&self) -> Option<(&'static str, &str)> {
+        let apply = self.apply.as_ref()?;
+        let server = apply.server.as_ref().map(|server| ("Server", server.name.as_str()));
+        server.or_else(|| apply.taskserv.as_ref().map(|taskserv| ("Taskserv", taskserv.name.as_str())))
+    }
+
+    /// Kind and name of the object that it looks at without having made it: what it deletes or waits for.
+    pub fn regards(&self) -> Option<(&'static str, &str)> {
+        let deleted = self.delete.as_ref().map(|delete| (delete.kind.as_str(), delete.name.as_str()));
+        deleted.or_else(|| self.wait.as_ref().map(|wait| (wait.kind.as_str(), wait.name.as_str())))
+    }
 }
 
 fn default_timeout() -> i32 {
@@ -108,6 +146,79 @@ pub struct ApplyAction {
     /// A Taskserv.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taskserv: Option<TaskservTemplate>,
+}
+
+/// The object that a `delete` step takes away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeleteAction {
+    /// Its kind.
+    pub kind: DeletedKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// Kinds that a workflow can delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletedKind {
+    /// A Server.
+    Server,
+    /// A Taskserv.
+    Taskserv,
+}
+
+impl DeletedKind {
+    /// Name of the kind.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeletedKind::Server => "Server",
+            DeletedKind::Taskserv => "Taskserv",
+        }
+    }
+}
+
+/// What a `wait` step waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitAction {
+    /// Kind of the object.
+    pub kind: AwaitedKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// A CEL expression over `object`, such as
+    /// `object.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')`; it reads `object.metadata`,
+    /// `object.spec` and `object.status`. A field that is not there yet counts as false. The language is that of `when`.
+    #[serde(rename = "for")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub condition: String,
+}
+
+/// Kinds that a workflow can wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AwaitedKind {
+    /// The Workspace of this namespace.
+    Workspace,
+    /// A ProviderConfig.
+    ProviderConfig,
+    /// A Server.
+    Server,
+    /// A Taskserv.
+    Taskserv,
+    /// Another BatchWorkflow.
+    BatchWorkflow,
+}
+
+impl AwaitedKind {
+    /// Name of the kind.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AwaitedKind::Workspace => "Workspace",
+            AwaitedKind::ProviderConfig => "ProviderConfig",
+            AwaitedKind::Server => "Server",
+            AwaitedKind::Taskserv => "Taskserv",
+            AwaitedKind::BatchWorkflow => "BatchWorkflow",
+        }
+    }
 }
 
 /// A Server to be made.

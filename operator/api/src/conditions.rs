@@ -37,6 +37,9 @@ reasons! {
     SUSPENDED = "Suspended";
     /// A step failed for good; the message carries the step, the class and the last words of the cause.
     STEP_FAILED = "StepFailed";
+    /// A step failed for good and `spec.onFailure` is Pause: no step starts until it is tried again or passed over; the
+    /// message has the cause and both ways out.
+    PAUSED = "Paused";
     /// The spec cannot be carried out as written; the message names the field and the allowed values.
     INVALID = "Invalid";
     /// The steps depend on each other in a circle; the message shows the whole path.

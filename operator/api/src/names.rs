@@ -40,6 +40,8 @@ pub const LABEL_LIVE: &str = "provisioning.dev/live";
 
 /// Asks for a new look: retries what failed, observes what is Ready. The value is free; a change of it counts.
 pub const ANNOTATION_RECONCILE: &str = "provisioning.dev/reconcile-requested-at";
+/// On a BatchWorkflow: names of steps, separated by commas, that are passed over instead of tried (again).
+pub const ANNOTATION_SKIP_STEPS: &str = "provisioning.dev/skip-steps";
 /// On an object that a workflow made: the run of the step that applied it last.
 pub const ANNOTATION_APPLIED: &str = "provisioning.dev/applied-run";
 /// On a ConfigMap with a bundle: `sha256:…` over the bundle.
@@ -73,6 +75,8 @@ pub const DEFAULT_SITE: &str = "provisioning-local";
 /// Finalizer of a kind, `provisioning.dev/NAME`.
 pub const FINALIZER: &str = "provisioning.dev/operator";
 
+/// Longest condition (`when`, `for`), characters.
+pub const MAX_CONDITION: usize = 1024;
 /// Largest number of steps in one object; a larger graph is refused when it is planned.
 pub const MAX_STEPS: usize = 256;
 /// Longest id of a step, bytes.

@@ -23,6 +23,16 @@ pub enum DeletionPolicy {
     Orphan,
 }
 
+/// What follows when a step has failed for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFailure {
+    /// Everything that does not depend on the failed step goes on.
+    #[default]
+    Continue,
+    /// No step starts any more until a person decides: try again, or pass the failed step over. Running ones are awaited.
+    Pause,
+}
+
 /// When and how often a failed step is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -28,6 +28,10 @@ pub enum StepAction {
     Check,
     /// Creates or updates an object of our kinds and waits until it is Ready.
     Apply,
+    /// Deletes an object of our kinds and waits until it is gone. Leaves nothing that could be undone.
+    Delete,
+    /// Waits until a condition over an object of our kinds holds. Without effect.
+    Wait,
 }
 
 impl StepAction {
@@ -35,7 +39,12 @@ impl StepAction {
     pub fn has_effect(self) -> bool {
         match self {
             StepAction::Create | StepAction::Install | StepAction::Apply => true,
-            StepAction::Describe | StepAction::Observe | StepAction::Reach | StepAction::Check => false,
+            StepAction::Describe
+            | StepAction::Observe
+            | StepAction::Reach
+            | StepAction::Check
+            | StepAction::Delete
+            | StepAction::Wait => false,
         }
     }
 }
@@ -53,6 +62,8 @@ pub enum UndoAction {
     DeleteObject,
     /// What was made stays, as the deletion policy says.
     Orphan,
+    /// It cannot be undone: what was deleted does not come back.
+    Irreversible,
 }
 
 /// Where a step is. `Running` and `Undoing` are *open*: their executor may still act.
@@ -69,7 +80,7 @@ pub enum StepPhase {
     Failed,
     /// Ended because it was no longer wanted.
     Cancelled,
-    /// Its condition said no.
+    /// Passed over: its condition is false, or a person waived it.
     Skipped,
     /// Not possible: something it depends on did not succeed.
     Omitted,
@@ -95,6 +106,22 @@ impl StepPhase {
             StepPhase::Pending | StepPhase::Running | StepPhase::Undoing => false,
         }
     }
+}
+
+/// Reasons of steps that the planner itself gives; others come from what a step ran.
+pub mod step_reasons {
+    /// A hard dependency did not succeed, or what the step acts on is gone.
+    pub const OMITTED: &str = "Omitted";
+    /// The same, and before it was passed over.
+    pub const OMITTED_ANEW: &str = "OmittedAnew";
+    /// Its condition (`when`) is false.
+    pub const WHEN_FALSE: &str = "WhenFalse";
+    /// Its condition (`when`) cannot be decided.
+    pub const WHEN_FAILED: &str = "WhenFailed";
+    /// A person said by annotation that it is not needed. Stays until its input changes.
+    pub const WAIVED: &str = "Waived";
+    /// It was passed over, and will be decided anew when all that it depends on has ended.
+    pub const DECIDED_ANEW: &str = "DecidedAnew";
 }
 
 /// How strongly a step depends on another one.

@@ -3,7 +3,7 @@
 
 mod support;
 
-use provisioning_api::shared::DeletionPolicy;
+use provisioning_api::shared::{DeletionPolicy, OnFailure};
 use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -102,6 +102,14 @@ fn workflow() -> Value {
     json!({"steps": [{"name": "heron", "apply": {"server": {"name": "blue-heron", "spec": server()}}}]})
 }
 
+fn wait() -> Value {
+    json!({"steps": [{"name": "heron", "wait": {"kind": "Server", "name": "blue-heron", "for": "true"}}]})
+}
+
+fn delete() -> Value {
+    json!({"steps": [{"name": "heron", "delete": {"kind": "Server", "name": "blue-heron"}}]})
+}
+
 #[test]
 fn what_is_left_out_is_what_the_documentation_says() {
     let workspace: Workspace = decodes(&object("Workspace", "workspace", &json!({})));
@@ -114,7 +122,7 @@ fn what_is_left_out_is_what_the_documentation_says() {
     assert_eq!(taskserv.spec.deletion_policy, DeletionPolicy::Delete);
     let workflow: BatchWorkflow = decodes(&object("BatchWorkflow", "morning", &workflow()));
     assert_eq!((workflow.spec.parallelism, workflow.spec.deletion_policy), (4, DeletionPolicy::Orphan));
-    assert_eq!(workflow.spec.steps[0].timeout_seconds, 1800);
+    assert_eq!((workflow.spec.steps[0].timeout_seconds, workflow.spec.on_failure), (1800, OnFailure::Continue));
 }
 
 #[test]
@@ -162,6 +170,13 @@ fn what_is_over_a_bound_is_refused_where_it_is() {
     let size = |memory: &str| json!({"cores": 1, "memory": memory, "disk": "10Gi"});
     let parameters: serde_json::Map<String, Value> = many(65).into_iter().map(|name| (name, json!(1))).collect();
     let cases = [
+        ("BatchWorkflow", set(workflow(), "/steps/0/when", json!("x".repeat(1025))), ".spec.steps[0].when"),
+        ("BatchWorkflow", set(wait(), "/steps/0/wait/for", json!("x".repeat(1025))), ".spec.steps[0].wait.for"),
+        ("BatchWorkflow", set(wait(), "/steps/0/wait/kind", json!("Secret")), ".spec.steps[0].wait.kind"),
+        ("BatchWorkflow", set(delete(), "/steps/0/delete/kind", json!("Workspace")), ".spec.steps[0].delete.kind"),
+        ("BatchWorkflow", set(delete(), "/steps/0/delete/name", json!("blue.heron")), ".spec.steps[0].delete.name"),
+        ("BatchWorkflow", set(workflow(), "/onFailure", json!("Rollback")), ".spec.onFailure"),
+        ("BatchWorkflow", set(workflow(), "/steps/0/when", json!("")), ".spec.steps[0].when"),
         ("Workspace", json!({"parallelism": 0}), ".spec.parallelism"),
         ("Workspace", json!({"parallelism": 257}), ".spec.parallelism"),
         ("Workspace", json!({"paralellism": 4}), ".spec.paralellism"),

@@ -123,18 +123,22 @@ fn is_ours<K: Kind>(owner: &K, object: &DynamicObject) -> bool {
 }
 
 fn taken<K: Kind>(owner: &K, other: &DynamicObject, child: &Child) -> Outcome {
-    let labels = other.labels();
-    let whose = match (labels.get(LABEL_OWNER_KIND), labels.get(LABEL_OWNER_NAME)) {
+    let (kind, name, whose) = (child.kind, &child.name, owner_of(other));
+    let (own_kind, own_name) = (K::KIND, owner.name_any());
+    conflict(format!(
+        "{kind} '{name}' exists and {whose}: {own_kind} '{own_name}' does not take it over; choose another name"
+    ))
+}
+
+fn owner_of(object: &DynamicObject) -> String {
+    let labels = object.labels();
+    match (labels.get(LABEL_OWNER_KIND), labels.get(LABEL_OWNER_NAME)) {
         (Some(kind), Some(name)) => format!("belongs to {kind} '{name}'"),
         _ => "was made by somebody else".to_owned(),
-    };
-    let text = format!(
-        "{} '{}' exists and {whose}: {} '{}' does not take it over; choose another name",
-        child.kind,
-        child.name,
-        K::KIND,
-        owner.name_any()
-    );
+    }
+}
+
+fn conflict(text: String) -> Outcome {
     let mut outcome = Outcome::failed(FailureClass::Invalid, reasons::NAME_CONFLICT, text);
     outcome.harmless = true;
     outcome
@@ -165,4 +169,79 @@ pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKe
         }
     }
     Ok(false)
+}
+
+/// Deletes an object that a step names, unless another one made it. True: the run ended right here.
+///
+/// # Errors
+/// Where the API server does not answer, or the object changed in between.
+pub async fn delete_named<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKey) -> Result<bool, Error> {
+    let namespace = owner.namespace().unwrap_or_default();
+    let (api, _) = api(ctx, &namespace, child.kind);
+    let name = format!("{} {namespace}/{}", child.kind, child.name);
+    let found = api.get_opt(&child.name).await.map_err(|source| Error::request("read", &name, source))?;
+    let over = |outcome| {
+        ctx.runs.set(key.clone(), Knowledge::Over(outcome));
+        Ok(true)
+    };
+    let Some(live) = found else { return over(Outcome::succeeded()) };
+    if let Some(refused) = not_ours_to_delete(owner, &live, child) {
+        return over(refused);
+    }
+    if live.metadata.deletion_timestamp.is_some() {
+        return Ok(false);
+    }
+    // Whose it is was read from this version of it.
+    let preconditions = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
+    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+    match api.delete(&child.name, &parameters).await {
+        Ok(_) => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 404 => over(Outcome::succeeded()),
+        Err(kube::Error::Api(status)) if refusal(status.code).is_some() => {
+            let (class, reason) = refusal(status.code).unwrap_or((FailureClass::Invalid, "Refused"));
+            over(Outcome::failed(class, reason, status.message.clone()))
+        }
+        Err(source) => Err(Error::request("delete", name, source)),
+    }
+}
+
+/// Why a step must not delete an object: another workflow made it. One that no workflow stands for may be deleted.
+fn not_ours_to_delete<K: Kind>(owner: &K, live: &DynamicObject, child: &Child) -> Option<Outcome> {
+    if is_ours(owner, live) || !live.labels().contains_key(LABEL_OWNER_UID) {
+        return None;
+    }
+    let (kind, name, whose) = (child.kind, &child.name, owner_of(live));
+    let (own_kind, own_name) = (K::KIND, owner.name_any());
+    Some(conflict(format!("{kind} '{name}' {whose}: {own_kind} '{own_name}' does not delete it")))
+}
+
+#[cfg(test)]
+mod tests {
+    use provisioning_api::BatchWorkflow;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn verdict(labels: &Value) -> Option<Outcome> {
+        let owner: BatchWorkflow = serde_json::from_value(json!({
+            "apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow", "spec": {"steps": []},
+            "metadata": {"name": "morning", "namespace": "marsh", "uid": "uid-morning"}}))
+        .unwrap();
+        let live: DynamicObject = serde_json::from_value(json!({"apiVersion": "provisioning.dev/v1alpha1",
+            "kind": "Server", "metadata": {"name": "bittern", "namespace": "marsh", "labels": labels}}))
+        .unwrap();
+        let child = Child { kind: "Server", name: "bittern".to_owned(), spec: Value::Null, reconcile: None };
+        not_ours_to_delete(&owner, &live, &child)
+    }
+
+    #[test]
+    fn a_step_deletes_what_its_workflow_or_no_workflow_made() {
+        assert_eq!(verdict(&json!({LABEL_OWNER_UID: "uid-morning"})), None);
+        assert_eq!(verdict(&json!({"team": "herons"})), None);
+        let other = json!({LABEL_OWNER_UID: "uid-2", LABEL_OWNER_KIND: "BatchWorkflow", LABEL_OWNER_NAME: "evening"});
+        let refused = verdict(&other).unwrap();
+        let words = "Server 'bittern' belongs to BatchWorkflow 'evening': BatchWorkflow 'morning' does not delete it";
+        assert_eq!((refused.reason.as_str(), refused.message.as_str()), ("NameConflict", words));
+        assert_eq!((refused.class, refused.harmless), (Some(FailureClass::Invalid), true));
+    }
 }

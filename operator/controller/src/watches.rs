@@ -278,6 +278,7 @@ impl Fan {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
         self.wakers.provider_configs.wake(&namespace, &name);
         self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
+        self.regarded("ProviderConfig", &namespace, &name);
         for server in self.stores.servers.state() {
             if let Ok(server) = &server.0
                 && server.namespace().as_deref() == Some(namespace.as_str())
@@ -293,6 +294,7 @@ impl Fan {
         self.wakers.servers.wake(&namespace, &name);
         self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
         self.owner(guarded.labels(), &namespace, &name);
+        self.regarded("Server", &namespace, &name);
         if let Ok(server) = &guarded.0 {
             self.wakers.provider_configs.wake(&namespace, &server.spec.provider_config_ref.name);
         }
@@ -311,6 +313,7 @@ impl Fan {
         self.wakers.taskservs.wake(&namespace, &name);
         self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
         self.owner(guarded.labels(), &namespace, &name);
+        self.regarded("Taskserv", &namespace, &name);
         if let Ok(taskserv) = &guarded.0 {
             for server in &taskserv.spec.servers {
                 self.wakers.servers.wake(&namespace, server);
@@ -322,6 +325,7 @@ impl Fan {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
         self.wakers.workflows.wake(&namespace, &name);
         self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
+        self.regarded("BatchWorkflow", &namespace, &name);
         let uid = guarded.uid().unwrap_or_default();
         wake_children(&self.stores.servers, &self.wakers.servers, &namespace, &uid);
         wake_children(&self.stores.taskservs, &self.wakers.taskservs, &namespace, &uid);
@@ -342,6 +346,18 @@ impl Fan {
             "Server" => self.wakers.servers.wake(&namespace, name),
             "Taskserv" => self.wakers.taskservs.wake(&namespace, name),
             _ => {}
+        }
+    }
+
+    /// An object concerns the workflows with a step that deletes it or waits for it.
+    fn regarded(&self, kind: &str, namespace: &str, name: &str) {
+        for workflow in self.stores.workflows.state() {
+            if let Ok(workflow) = &workflow.0
+                && workflow.namespace().as_deref() == Some(namespace)
+                && workflow.spec.steps.iter().any(|step| step.regards() == Some((kind, name)))
+            {
+                self.wakers.workflows.wake(namespace, &workflow.name_any());
+            }
         }
     }
 
@@ -376,8 +392,9 @@ fn uses(taskserv: &Taskserv, server: &str) -> bool {
 /// Whether a workflow has a step that applies the object of this name, whosever it is.
 fn names(workflow: &BatchWorkflow, name: &str) -> bool {
     workflow.spec.steps.iter().any(|step| {
-        let server = step.apply.server.as_ref().is_some_and(|template| template.name == name);
-        server || step.apply.taskserv.as_ref().is_some_and(|template| template.name == name)
+        let Some(apply) = &step.apply else { return false };
+        let server = apply.server.as_ref().is_some_and(|template| template.name == name);
+        server || apply.taskserv.as_ref().is_some_and(|template| template.name == name)
     })
 }
 

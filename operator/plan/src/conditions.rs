@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use provisioning_api::conditions::{reasons, types};
-use provisioning_api::names::MAX_CONDITION_MESSAGE;
+use provisioning_api::names::{ANNOTATION_RECONCILE, ANNOTATION_SKIP_STEPS, MAX_CONDITION_MESSAGE};
 
 use crate::decision::Verdict;
 
@@ -52,6 +52,13 @@ impl From<&Verdict> for Standing {
             Verdict::Waiting(text) => Standing::reconciling(reasons::WAITING, text),
             Verdict::Suspended(text) => Standing::reconciling(reasons::SUSPENDED, text),
             Verdict::Failed(text) => Standing::stalled(reasons::STEP_FAILED, text),
+            Verdict::Paused(text) => {
+                let way_out = format!(
+                    "{text}. No other step starts (spec.onFailure is Pause): mend the cause and annotate the object with \
+                     {ANNOTATION_RECONCILE}=NOW to try again, or with {ANNOTATION_SKIP_STEPS}=STEP to pass the step over"
+                );
+                Standing::stalled(reasons::PAUSED, way_out)
+            }
             Verdict::Deleting(text) => Standing::reconciling(reasons::DELETING, text),
             Verdict::DeletionBlocked(text) => Standing::stalled(reasons::DELETION_BLOCKED, text),
             Verdict::Deleted => Standing::reconciling(reasons::DELETING, "nothing is left to undo"),

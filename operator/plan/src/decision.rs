@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::names::{MAX_STEPS, MAX_WHY};
-use provisioning_api::shared::RetryPolicy;
+use provisioning_api::shared::{OnFailure, RetryPolicy};
 use provisioning_api::steps::{
-    DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus,
+    DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus, step_reasons,
 };
 
 use crate::graph::{Gate, Graph, Step};
@@ -15,7 +15,7 @@ use crate::ids::InputHash;
 use crate::observed::{Observed, RunView};
 use crate::retry::{AfterFailure, after_failure};
 use crate::settle::{cut, prefix};
-use crate::undo;
+use crate::{skip, undo};
 
 /// What bounds a pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Policy {
     pub mode: Mode,
     /// Why nothing forward is started, if so: a sentence for people.
     pub suspended: Option<String>,
+    /// What follows when a step has failed for good.
+    pub on_failure: OnFailure,
     /// Most steps of this object that may be open.
     pub parallelism: usize,
     /// How many more steps may be opened in the whole workspace.
@@ -38,6 +40,8 @@ pub struct Policy {
     pub gates: BTreeMap<String, Gate>,
     /// Failed steps whose cause is known to be gone: they get their attempts back (L2).
     pub revive: BTreeSet<String>,
+    /// Steps that a person has said are not needed.
+    pub waived: BTreeSet<String>,
     /// Highest run of any step that was forgotten: one that comes back goes on from there (protocols §2: never reset).
     pub run_floor: i64,
 }
@@ -48,6 +52,7 @@ impl Default for Policy {
         Policy {
             mode: Mode::Forward,
             suspended: None,
+            on_failure: OnFailure::Continue,
             parallelism: usize::MAX,
             available: usize::MAX,
             epoch: 0,
@@ -55,6 +60,7 @@ impl Default for Policy {
             removed: RemovedSteps::Undo,
             gates: BTreeMap::new(),
             revive: BTreeSet::new(),
+            waived: BTreeSet::new(),
             run_floor: 0,
         }
     }
@@ -114,6 +120,8 @@ pub enum Verdict {
     Suspended(String),
     /// A step failed for good.
     Failed(String),
+    /// A step failed for good, and nothing more is started until a person decides.
+    Paused(String),
     /// The object is being deleted.
     Deleting(String),
     /// Deletion needs a person.
@@ -139,6 +147,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) waiting: BTreeMap<String, String>,
     /// Entries that were open while a dependency was planned again, with its name.
     overtaken: BTreeMap<String, String>,
+    /// Phases at the beginning of the pass.
+    pub(crate) before: BTreeMap<String, StepPhase>,
 }
 
 /// Decides. `steps` are the settled checkpoints ([`crate::settle::settle`]), `graph` was built from them.
@@ -157,6 +167,7 @@ pub fn decide(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: 
         run_floor: policy.run_floor,
         waiting: BTreeMap::new(),
         overtaken: BTreeMap::new(),
+        before: steps.iter().map(|step| (step.id.clone(), step.phase)).collect(),
     };
     pass.merge(steps);
     match policy.mode {
@@ -217,8 +228,10 @@ impl Pass<'_> {
             let hash = step.input_hash.as_ref().map_or(entry.input_hash.as_str(), InputHash::as_str);
             let new_input = entry.input_hash != hash;
             let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
-            // What was already planned again, or omitted since, has told its dependents once.
-            let was_tried = entry.run > 0 && !matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted);
+            // What was already planned again, or omitted since, has told its dependents once. What was passed over tells
+            // them when it runs after all.
+            let over = !matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted | StepPhase::Skipped);
+            let was_tried = entry.run > 0 && over;
             let cause = cause.map(|other| other.step.to_string()).or_else(|| self.overtaken.get(&entry.id).cloned());
             if new_input {
                 entry.input_hash = hash.to_owned();
@@ -313,29 +326,43 @@ impl Pass<'_> {
         }
     }
 
-    /// Omits what can no longer be, brings back what can.
+    /// Omits what can no longer be, brings back what can, passes over what its condition does not want: each step after
+    /// all that it depends on, so that one pass comes to the end of it.
     fn follow_dependencies(&mut self) {
+        let graph = self.graph;
+        let mut told = BTreeSet::new();
         for position in 0..self.entries.len() {
-            let Some(step) = self.graph.get(&self.entries[position].id) else { continue };
-            if !matches!(self.entries[position].phase, StepPhase::Pending | StepPhase::Omitted) {
+            let Some(step) = graph.get(&self.entries[position].id) else { continue };
+            skip::hear(self, position, step, &mut told);
+            skip::reconsider(self, position, step);
+            if skip::waive(self, position, step) {
                 continue;
             }
-            let obstacle = match &step.gate {
-                Gate::Gone(what) => Some(what.clone()),
-                Gate::Open | Gate::Waiting(_) => self.failed_dependency(step),
-            };
-            let entry = &mut self.entries[position];
-            match (obstacle, entry.phase) {
-                (Some(why), StepPhase::Pending) => {
-                    self.notes.push(format!("omit {}: {why}", entry.id));
-                    entry.phase = StepPhase::Omitted;
-                    "Omitted".clone_into(&mut entry.reason);
-                    entry.message = cut(&why);
-                    entry.retry_at = None;
-                }
-                (None, StepPhase::Omitted) => reset(entry),
-                (Some(_) | None, _) => {}
+            self.omit_or_bring_back(position, step);
+            skip::decide(self, position, step, &mut told);
+        }
+    }
+
+    fn omit_or_bring_back(&mut self, position: usize, step: &Step) {
+        if !matches!(self.entries[position].phase, StepPhase::Pending | StepPhase::Omitted) {
+            return;
+        }
+        let obstacle = match &step.gate {
+            Gate::Gone(what) => Some(what.clone()),
+            Gate::Open | Gate::Waiting(_) => self.failed_dependency(step),
+        };
+        let entry = &mut self.entries[position];
+        match (obstacle, entry.phase) {
+            (Some(why), StepPhase::Pending) => {
+                self.notes.push(format!("omit {}: {why}", entry.id));
+                let reason = if skip::is_anew(entry) { step_reasons::OMITTED_ANEW } else { step_reasons::OMITTED };
+                entry.phase = StepPhase::Omitted;
+                reason.clone_into(&mut entry.reason);
+                entry.message = cut(&why);
+                entry.retry_at = None;
             }
+            (None, StepPhase::Omitted) => reset(entry),
+            (Some(_) | None, _) => {}
         }
     }
 
@@ -357,13 +384,14 @@ impl Pass<'_> {
 
     /// Opens what can be opened, in the order of the graph.
     fn start_forward(&mut self) {
+        let paused = self.pauses();
         for position in 0..self.entries.len() {
             let entry = &self.entries[position];
             let Some(step) = self.graph.get(&entry.id) else { continue };
             if entry.phase != StepPhase::Pending || !self.dependencies_have_ended(step) {
                 continue;
             }
-            if self.policy.suspended.is_some() {
+            if self.policy.suspended.is_some() || paused {
                 continue;
             }
             if let Gate::Waiting(what) = &step.gate {
@@ -384,7 +412,16 @@ impl Pass<'_> {
         }
     }
 
-    fn dependencies_have_ended(&self, step: &Step) -> bool {
+    /// Whether a wanted step has failed for good, and that stops the others.
+    fn pauses(&self) -> bool {
+        let failed = |entry: &StepStatus| entry.phase == StepPhase::Failed && self.graph.get(&entry.id).is_some();
+        match self.policy.on_failure {
+            OnFailure::Continue => false,
+            OnFailure::Pause => self.entries.iter().any(failed),
+        }
+    }
+
+    pub(crate) fn dependencies_have_ended(&self, step: &Step) -> bool {
         step.depends_on.iter().all(|dependency| {
             let phase = self.phase(dependency.step.as_str());
             match dependency.type_ {
@@ -505,6 +542,9 @@ impl Pass<'_> {
         if let (true, Some(why)) = (pending, &self.policy.suspended) {
             return Verdict::Suspended(why.clone());
         }
+        if let (true, true, Some(entry)) = (self.pauses(), undo.is_empty(), failure) {
+            return Verdict::Paused(failure_text(entry));
+        }
         if let Some(entry) = retrying {
             return Verdict::Retrying(failure_text(entry));
         }
@@ -592,14 +632,18 @@ fn describe(entry: &mut StepStatus, step: &Step) {
         .collect();
 }
 
-/// Back to Pending with all attempts; `run`, `effect` and what was made stay.
-fn reset(entry: &mut StepStatus) {
+/// Back to Pending with all attempts; `run`, `effect` and what was made stay, and that a step was passed over before.
+pub(crate) fn reset(entry: &mut StepStatus) {
+    let anew = skip::is_anew(entry);
     entry.phase = StepPhase::Pending;
     entry.attempt = 0;
     entry.losses = 0;
     entry.retry_at = None;
     entry.class = None;
     entry.reason.clear();
+    if anew {
+        step_reasons::DECIDED_ANEW.clone_into(&mut entry.reason);
+    }
     entry.message.clear();
 }
 
@@ -646,6 +690,7 @@ pub fn hold(steps: &[StepStatus], observed: &Observed, epoch: i64, run_floor: i6
         run_floor,
         waiting: BTreeMap::new(),
         overtaken: BTreeMap::new(),
+        before: BTreeMap::new(),
     };
     pass.finish()
 }

@@ -8,6 +8,7 @@ use provisioning_api::names::{MAX_DEPENDENCIES, MAX_STEP_ID, MAX_STEPS};
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{DependencyType, StepAction, UndoAction};
 
+use crate::condition::When;
 use crate::ids::{InputHash, StepId};
 use crate::nearest::hint;
 
@@ -33,6 +34,8 @@ pub struct Step {
     pub retry: RetryPolicy,
     /// Whether something outside of the graph holds it back.
     pub gate: Gate,
+    /// Whether it is wanted at all, once what it depends on has ended. `None`: it is.
+    pub when: Option<When>,
 }
 
 /// One edge.
@@ -205,6 +208,7 @@ mod tests {
             undo: UndoAction::DeleteObject,
             retry: RetryPolicy::default(),
             gate: Gate::Open,
+            when: None,
         }
     }
 

@@ -10,6 +10,7 @@
 //! ```
 #![deny(missing_docs)]
 
+pub mod condition;
 pub mod conditions;
 pub mod decision;
 pub mod graph;
@@ -18,5 +19,6 @@ pub mod nearest;
 pub mod observed;
 pub mod retry;
 pub mod settle;
+mod skip;
 pub mod summary;
 mod undo;

@@ -47,7 +47,7 @@ pub(crate) fn removed(pass: &mut Pass<'_>) {
 pub(crate) fn is_owed(entry: &StepStatus) -> bool {
     let undoable = match entry.undo {
         UndoAction::DeleteServer | UndoAction::Uninstall | UndoAction::DeleteObject => true,
-        UndoAction::None | UndoAction::Orphan => false,
+        UndoAction::None | UndoAction::Orphan | UndoAction::Irreversible => false,
     };
     undoable && (entry.effect == StepEffect::Possible || entry.phase == StepPhase::Undoing)
 }

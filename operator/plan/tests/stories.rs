@@ -6,6 +6,7 @@ mod support;
 
 use std::path::Path;
 
+use provisioning_api::shared::OnFailure;
 use provisioning_api::steps::FailureClass;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::Gate;
@@ -387,4 +388,165 @@ fn an_undo_waits_for_the_gate_of_a_removed_step() {
     world.edit("redis is wanted again", "heron create\nredis install after=heron");
     world.rest();
     tell("removed-behind-a-gate", &mut world);
+}
+
+#[test]
+fn a_step_whose_condition_is_false_is_passed_over_and_holds_nobody_up() {
+    let mut world = World::new(
+        "heron create
+         proxy install after=heron when=steps.heron.outputs.zone=='far'
+         redis install after=heron,proxy",
+    );
+    world.script("heron", 1, Script::leaves(10, &[("zone", "near")]));
+    world.script("heron", 2, Script::leaves(10, &[("zone", "far")]));
+    world.rest();
+    world.edit(
+        "heron moves",
+        "heron create input=2
+         proxy install after=heron when=steps.heron.outputs.zone=='far'
+         redis install after=heron,proxy",
+    );
+    world.rest();
+    tell("condition-false", &mut world);
+}
+
+#[test]
+fn a_step_that_runs_after_all_plans_again_what_was_done_without_it() {
+    let mut world = World::new(
+        "heron create
+         proxy install after=heron when=steps.heron.phase!='Succeeded'
+         redis install after=proxy",
+    );
+    world.rest();
+    world.edit(
+        "the condition of proxy is turned around",
+        "heron create
+         proxy install after=heron when=steps.heron.phase=='Succeeded'
+         redis install after=proxy",
+    );
+    world.rest();
+    world.edit(
+        "and back: what proxy made stays until the deletion",
+        "heron create
+         proxy install after=heron when=steps.heron.phase!='Succeeded'
+         redis install after=proxy",
+    );
+    world.rest();
+    world.delete();
+    world.rest();
+    tell("condition-changed", &mut world);
+}
+
+#[test]
+fn a_condition_can_ask_for_a_failure() {
+    let mut world = World::new(
+        "heron create
+         curlew create after=heron? when=steps.heron.phase=='Failed'
+         redis install after=heron",
+    );
+    world.script("heron", 1, Script::fails(5, FailureClass::Invalid, "zone 'mars' is unknown"));
+    world.rest();
+    world.ask_again();
+    world.rest();
+    tell("condition-on-failure", &mut world);
+}
+
+#[test]
+fn a_condition_that_cannot_be_decided_fails_the_step_with_its_words() {
+    let mut world = World::new(
+        "heron create
+         proxy install after=heron when=steps.heron.outputs.zone=='far'
+         redis install after=proxy",
+    );
+    world.script("heron", 2, Script::leaves(10, &[("zone", "far")]));
+    world.rest();
+    world.ask_again();
+    world.rest();
+    world.edit(
+        "heron is made anew and tells its zone",
+        "heron create input=2
+         proxy install after=heron when=steps.heron.outputs.zone=='far'
+         redis install after=proxy",
+    );
+    world.rest();
+    tell("condition-undecided", &mut world);
+}
+
+#[test]
+fn a_paused_plan_awaits_what_runs_and_starts_nothing_until_it_is_asked() {
+    let mut world = World::new(
+        "heron create
+         curlew create
+         proxy install after=curlew
+         redis install after=heron
+         nginx install after=curlew",
+    );
+    world.policy.on_failure = OnFailure::Pause;
+    world.script("heron", 1, Script::fails(5, FailureClass::Invalid, "zone 'mars' is unknown"));
+    world.rest();
+    world.run_for(3600);
+    world.ask_again();
+    world.rest();
+    tell("paused", &mut world);
+}
+
+#[test]
+fn a_retry_to_come_does_not_come_while_the_plan_is_paused() {
+    let mut world = World::new("heron create\ncurlew create");
+    world.policy.on_failure = OnFailure::Pause;
+    world.script("heron", 1, Script::fails(3, FailureClass::Transient, "connection reset by peer"));
+    world.script("curlew", 1, Script::fails(4, FailureClass::Invalid, "zone 'mars' is unknown"));
+    world.rest();
+    world.edit("the zone of curlew is corrected", "heron create\ncurlew create input=2");
+    world.rest();
+    tell("paused-retry", &mut world);
+}
+
+#[test]
+fn a_failed_step_is_passed_over_when_a_person_says_so_and_stays_so() {
+    let text = "heron create
+         proxy install after=heron
+         redis install after=proxy
+         nginx install after=heron";
+    let mut world = World::new(text);
+    world.policy.on_failure = OnFailure::Pause;
+    world.script("proxy", 1, Script::fails(5, FailureClass::Invalid, "port 80 is taken"));
+    world.rest();
+    world.say("the annotation names proxy");
+    world.policy.waived.insert("proxy".to_owned());
+    world.pass();
+    world.rest();
+    world.say("the annotation is taken away");
+    world.policy.waived.clear();
+    world.pass();
+    world.ask_again();
+    world.rest();
+    world.edit("heron runs again: proxy stays waived", &text.replace("heron create", "heron create input=2"));
+    world.rest();
+    let corrected =
+        text.replace("heron create", "heron create input=2").replace("proxy install", "proxy install input=2");
+    world.edit("the port of proxy is corrected", &corrected);
+    world.rest();
+    tell("waived", &mut world);
+}
+
+#[test]
+fn a_step_that_is_waived_before_its_turn_keeps_its_place_in_the_order() {
+    let mut world = World::new("heron create\nproxy install after=heron\nredis install after=proxy");
+    world.policy.waived.insert("proxy".to_owned());
+    world.rest();
+    tell("waived-early", &mut world);
+}
+
+#[test]
+fn what_deletes_or_waits_leaves_nothing_to_undo() {
+    let mut world = World::new(
+        "heron apply
+         ready wait after=heron
+         curlew delete after=ready",
+    );
+    world.rest();
+    world.delete();
+    world.rest();
+    tell("delete-and-wait", &mut world);
 }

@@ -292,7 +292,8 @@ async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown
 /// Open steps that have an executor.
 fn starting<'a>(item: &'a Item, only: Option<&'a str>) -> impl Iterator<Item = &'a StepStatus> {
     let wanted = move |step: &&StepStatus| only.is_none_or(|only| step.id == only);
-    item.steps().iter().filter(|step| step.is_open() && step.action != StepAction::Apply).filter(wanted)
+    let without = [StepAction::Apply, StepAction::Delete, StepAction::Wait];
+    item.steps().iter().filter(move |step| step.is_open() && !without.contains(&step.action)).filter(wanted)
 }
 
 /// One run's log until its end. A Pod that does not start is no error of this program: its step tells.

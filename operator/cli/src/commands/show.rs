@@ -137,12 +137,13 @@ fn essence(item: &Item) -> Pairs {
     found
 }
 
-/// A workflow's step: what it applies, and after which others.
+/// A workflow's step: what it does, and after which others.
 fn wanted(step: &WorkflowStep) -> String {
-    let object = match (&step.apply.server, &step.apply.taskserv) {
-        (Some(server), _) => format!("Server {}", server.name),
-        (None, Some(taskserv)) => format!("Taskserv {}", taskserv.name),
-        (None, None) => String::new(),
+    let (kind, name) = step.applied().or_else(|| step.regards()).unwrap_or_default();
+    let object = match (&step.delete, &step.wait) {
+        (Some(_), _) => format!("delete {kind} {name}"),
+        (None, Some(wait)) => format!("wait for {kind} {name}: {}", wait.condition),
+        (None, None) => format!("{kind} {name}"),
     };
     let before: Vec<&str> = step.depends_on.iter().map(|dependency| dependency.step.as_str()).collect();
     if before.is_empty() { object } else { format!("{object}, after {}", before.join(", ")) }

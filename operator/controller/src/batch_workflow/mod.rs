@@ -1,6 +1,12 @@
-//! BatchWorkflow: a step per object that is applied; each ends when its object is Ready.
+//! BatchWorkflow: a step per object that is applied, deleted or waited for; each ends when that object is Ready, gone,
+//! or as the condition says.
 
+mod actions;
 mod children;
+mod graph;
+#[cfg(test)]
+mod tests;
+mod waivers;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -12,15 +18,15 @@ use kube::runtime::reflector::Store;
 use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::conditions::reasons;
-use provisioning_api::shared::{DeletionPolicy, RunsSteps};
-use provisioning_api::steps::{Direction, FailureClass, StepAction, StepPhase, StepStatus, UndoAction};
-use provisioning_plan::conditions::Standing;
+use provisioning_api::shared::{DeletionPolicy, OnFailure, RunsSteps};
+use provisioning_api::steps::{Direction, FailureClass, StepAction, StepPhase, StepStatus};
+use provisioning_plan::conditions::{Standing, State};
 use provisioning_plan::decision::RemovedSteps;
-use provisioning_plan::graph::{Dependency, Gate, Graph, GraphError, Step};
-use provisioning_plan::ids::{InputHash, StepId};
+use provisioning_plan::graph::Graph;
 use provisioning_plan::observed::{Outcome, RunView};
 
 use children::{ChildView, Standing as ChildStanding};
+use graph::{child, deleted};
 
 use crate::children::release;
 use crate::context::Context;
@@ -30,12 +36,16 @@ use crate::watches::Stores;
 
 /// Reason of a step whose child failed.
 const CHILD_FAILED: &str = "ChildFailed";
+/// Reason of a step that took longer than it may.
+const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// What a BatchWorkflow looks at: how its children stand, by step.
 #[derive(Debug)]
 pub struct Facts {
     /// Step, kind and name of the child, and how it stands; `None` where it does not exist.
     pub children: Vec<(String, Child, Option<ChildView>)>,
+    /// Steps that delete an object which is not there.
+    pub deleted: BTreeSet<String>,
 }
 
 impl Kind for BatchWorkflow {
@@ -47,25 +57,17 @@ impl Kind for BatchWorkflow {
     }
 
     fn observe(&self, ctx: &Context, _: Option<&WorkspaceView>) -> impl Future<Output = Result<Facts, Error>> + Send {
-        let seen = |step: &WorkflowStep| {
-            let child = child(step);
-            let view = children::view(&ctx.stores, self, &child);
-            (step.name.clone(), child, view)
-        };
-        let facts = Facts { children: self.spec.steps.iter().map(seen).collect() };
-        std::future::ready(Ok(facts))
+        let look = |child: &Child| children::view(&ctx.stores, self, child);
+        let steps = self.spec.steps.iter();
+        let seen = |step: &WorkflowStep| child(step).map(|child| (step.name.clone(), look(&child), child));
+        let children = steps.clone().filter_map(seen).map(|(name, view, child)| (name, child, view)).collect();
+        let gone = |step: &&WorkflowStep| deleted(step).is_some_and(|child| look(&child).is_none());
+        let deleted = steps.filter(gone).map(|step| step.name.clone()).collect();
+        std::future::ready(Ok(Facts { children, deleted }))
     }
 
     fn graph(&self, _: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
-        let steps = self.spec.steps.iter().map(|step| planned(self, step)).collect();
-        Graph::new(steps).map_err(|error| {
-            let reason = match &error {
-                GraphError::Cycle { .. } => reasons::CYCLE,
-                GraphError::UnknownStep { .. } => reasons::UNKNOWN_REFERENCE,
-                GraphError::Duplicate(_) | GraphError::TooLarge { .. } => reasons::INVALID,
-            };
-            Standing::stalled(reason, format!("spec.steps: {error}"))
-        })
+        graph::draw(self)
     }
 
     fn task(&self, _: &Facts, step: &StepStatus) -> Result<Task, String> {
@@ -74,8 +76,14 @@ impl Kind for BatchWorkflow {
             child.spec = serde_json::Value::Null;
             return Ok(Task::Delete(Box::new(child)));
         }
-        let planned = self.spec.steps.iter().find(|planned| planned.name == step.id);
-        let mut child = child(planned.ok_or("the step is no longer wanted")?);
+        let planned = self.wanted(step).ok_or("the step is no longer wanted")?;
+        if planned.wait.is_some() {
+            return Ok(Task::Watch);
+        }
+        if let Some(child) = deleted(planned) {
+            return Ok(Task::DeleteNamed(Box::new(child)));
+        }
+        let mut child = child(planned).ok_or("the step names no object")?;
         // A repeated try asks the child to try again, too.
         child.reconcile =
             (step.attempt > 0 || step.losses > 0 || step.run > 1).then(|| format!("{}/{}", self.name_any(), step.run));
@@ -83,13 +91,16 @@ impl Kind for BatchWorkflow {
     }
 
     fn view(&self, glance: &Glance<'_>, step: &StepStatus) -> Option<(RunView, Option<Timestamp>)> {
+        if matches!(step.action, StepAction::Delete | StepAction::Wait) {
+            return Some(self.view_of_other(glance, step));
+        }
         let Some(child) = self.child_of(step) else {
             return Some((RunView::Ended(Outcome::succeeded()), None));
         };
         let seen = children::view(glance.stores, self, &child);
         if self.metadata.deletion_timestamp.is_some() && step.open_direction() == Some(Direction::Forward) {
             // There is no executor to wait for: the one write is done or not, and the undo looks for itself.
-            return Some((RunView::Ended(cancelled()), None));
+            return Some((RunView::Ended(cancelled("the workflow is being deleted")), None));
         }
         if step.open_direction() == Some(Direction::Undo) {
             return Some((undo_view(seen.as_ref()), None));
@@ -99,46 +110,31 @@ impl Kind for BatchWorkflow {
 
     fn publish(&mut self, _: &Facts) {}
 
-    /// Done is not the same as still so: a child that is no longer Ready shows here too.
-    fn standing(&self, facts: &Facts, _: &Standing) -> Option<Standing> {
-        let steps = &self.run_status()?.steps;
-        let done = |name: &str| steps.iter().any(|step| step.id == name && step.phase == StepPhase::Succeeded);
-        if !facts.children.iter().all(|(name, ..)| done(name)) {
-            return None;
-        }
-        facts.children.iter().find_map(|(_, child, view)| match view {
-            None => {
-                let text = format!(
-                    "{} '{}' was deleted by somebody; annotate this workflow with provisioning.dev/reconcile-requested-at \
-                     after a change of its step to have it made again",
-                    child.kind, child.name
-                );
-                Some(Standing::reconciling(reasons::WAITING, text))
-            }
-            Some(view) => match &view.standing {
-                ChildStanding::Ready => None,
-                ChildStanding::Moving(text) => {
-                    let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
-                    Some(Standing::reconciling(reasons::WAITING, text))
-                }
-                ChildStanding::Stalled(text) => {
-                    let text = format!("{} '{}' is Stalled: {text}", child.kind, child.name);
-                    Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text))
-                }
-            },
-        })
+    fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
+        let known = self.by_children(facts, by_steps).or_else(|| waivers::mention(self, by_steps));
+        waivers::complain(self, known, by_steps)
     }
 
-    /// A child that failed became Ready after all; a name that somebody else held is free.
+    /// A child that failed became Ready after all; one that could not be deleted is gone; a name that somebody else held
+    /// is free.
     fn mended(&self, facts: &Facts) -> BTreeSet<String> {
         let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
         let failed = |name: &str| steps.iter().any(|step| step.id == name && step.reason == CHILD_FAILED);
         let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
         let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
+        let gone = facts.deleted.iter().filter(|name| failed(name));
         let taken = |name: &str| steps.iter().any(|step| step.id == name && step.reason == reasons::NAME_CONFLICT);
         let free =
             facts.children.iter().filter(|(name, _, view)| taken(name) && view.as_ref().is_none_or(|view| view.ours));
-        back.chain(free).map(|(name, ..)| name.clone()).collect()
+        back.chain(free).map(|(name, ..)| name).chain(gone).cloned().collect()
+    }
+
+    fn waived(&self) -> BTreeSet<String> {
+        waivers::Wish::of(self).steps
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        self.spec.on_failure
     }
 
     fn parallelism(&self) -> usize {
@@ -166,6 +162,9 @@ impl Kind for BatchWorkflow {
 
 /// What a workflow asks of itself.
 trait Children {
+    fn wanted(&self, step: &StepStatus) -> Option<&WorkflowStep>;
+    fn view_of_other(&self, glance: &Glance<'_>, step: &StepStatus) -> (RunView, Option<Timestamp>);
+    fn by_children(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing>;
     fn child_of(&self, step: &StepStatus) -> Option<Child>;
     fn forward_view(
         &self,
@@ -177,10 +176,73 @@ trait Children {
 }
 
 impl Children for BatchWorkflow {
+    fn wanted(&self, step: &StepStatus) -> Option<&WorkflowStep> {
+        self.spec.steps.iter().find(|planned| planned.name == step.id)
+    }
+
+    /// How a step stands that looks at an object which it did not make.
+    fn view_of_other(&self, glance: &Glance<'_>, step: &StepStatus) -> (RunView, Option<Timestamp>) {
+        if self.metadata.deletion_timestamp.is_some() {
+            return (RunView::Ended(cancelled("the workflow is being deleted")), None);
+        }
+        let deadline = self.deadline(step);
+        let planned = self.wanted(step);
+        if let Some(wait) = planned.and_then(|planned| planned.wait.as_ref()) {
+            let object = actions::awaited(glance.stores, self, wait);
+            return actions::wait_view(object.as_ref(), wait, deadline, glance.now);
+        }
+        if let Some(child) = planned.and_then(deleted) {
+            let seen = children::view(glance.stores, self, &child);
+            return actions::delete_view(&child, seen, deadline, glance.now);
+        }
+        (RunView::Ended(cancelled("the step is no longer wanted")), None)
+    }
+
+    /// Done is not the same as still so: a child that is no longer Ready shows here too.
+    fn by_children(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
+        if by_steps.state == State::Stalled {
+            return None;
+        }
+        let steps = &self.run_status()?.steps;
+        let phase = |name: &str| steps.iter().find(|step| step.id == name).map(|step| step.phase);
+        let over = |name: &str| matches!(phase(name), Some(StepPhase::Succeeded | StepPhase::Skipped));
+        if !self.spec.steps.iter().all(|step| over(&step.name)) {
+            return None;
+        }
+        // What was passed over made nothing that would have to be there, and what was deleted is meant to be gone.
+        let done = |name: &str| phase(name) == Some(StepPhase::Succeeded);
+        let taken = |child: &Child| {
+            let mut steps = self.spec.steps.iter().filter(|step| step.delete.is_some() && done(&step.name));
+            steps.any(|step| step.regards() == Some((child.kind, child.name.as_str())))
+        };
+        let made = facts.children.iter().filter(|(name, child, _)| done(name) && !taken(child));
+        made.into_iter().find_map(|(_, child, view)| match view {
+            None => {
+                let text = format!(
+                    "{} '{}' was deleted by somebody; annotate this workflow with provisioning.dev/reconcile-requested-at \
+                     after a change of its step to have it made again",
+                    child.kind, child.name
+                );
+                Some(Standing::reconciling(reasons::WAITING, text))
+            }
+            Some(view) => match &view.standing {
+                ChildStanding::Ready => None,
+                ChildStanding::Moving(text) => {
+                    let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
+                    Some(Standing::reconciling(reasons::WAITING, text))
+                }
+                ChildStanding::Stalled(text) => {
+                    let text = format!("{} '{}' is Stalled: {text}", child.kind, child.name);
+                    Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text))
+                }
+            },
+        })
+    }
+
     /// The child of a step, also of one that is no longer in the spec: its `why` names it.
     fn child_of(&self, step: &StepStatus) -> Option<Child> {
-        if let Some(planned) = self.spec.steps.iter().find(|planned| planned.name == step.id) {
-            return Some(child(planned));
+        if let Some(planned) = self.wanted(step) {
+            return child(planned);
         }
         children::from_why(&step.why)
     }
@@ -212,7 +274,7 @@ impl Children for BatchWorkflow {
             }
             ChildStanding::Moving(text) if deadline.is_some_and(|deadline| deadline <= now) => {
                 let text = format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name);
-                (RunView::Ended(Outcome::failed(FailureClass::Timeout, "DeadlineExceeded", text)), None)
+                (RunView::Ended(Outcome::failed(FailureClass::Timeout, DEADLINE_EXCEEDED, text)), None)
             }
             ChildStanding::Moving(_) => (RunView::Alive, deadline),
         }
@@ -225,14 +287,14 @@ trait Deadline {
 
 impl Deadline for BatchWorkflow {
     fn deadline(&self, step: &StepStatus) -> Option<Timestamp> {
-        let planned = self.spec.steps.iter().find(|planned| planned.name == step.id)?;
+        let planned = self.wanted(step)?;
         let started = step.started_at.as_ref()?.0;
         started.checked_add(SignedDuration::from_secs(i64::from(planned.timeout_seconds))).ok()
     }
 }
 
-fn cancelled() -> Outcome {
-    let mut outcome = Outcome::failed(FailureClass::Refused, "Cancelled", "the workflow is being deleted");
+fn cancelled(why: &str) -> Outcome {
+    let mut outcome = Outcome::failed(FailureClass::Refused, "Cancelled", why);
     outcome.harmless = false;
     outcome
 }
@@ -242,58 +304,5 @@ fn undo_view(seen: Option<&ChildView>) -> RunView {
         Some(view) if view.ours && view.deleting => RunView::Alive,
         // To be deleted, or perhaps gone already: only the API server knows, and is asked.
         Some(_) | None => RunView::Missing { ours: true },
-    }
-}
-
-fn planned(workflow: &BatchWorkflow, step: &WorkflowStep) -> Step {
-    let child = child(step);
-    let undo = match workflow.spec.deletion_policy {
-        DeletionPolicy::Delete => UndoAction::DeleteObject,
-        DeletionPolicy::Orphan => UndoAction::Orphan,
-    };
-    Step {
-        id: StepId::new(&step.name),
-        action: StepAction::Apply,
-        why: format!("{} {}", child.kind, child.name),
-        input_hash: Some(InputHash::of(&(child.kind, &child.name, &child.spec))),
-        depends_on: step
-            .depends_on
-            .iter()
-            .map(|dependency| Dependency { step: StepId::new(&dependency.step), type_: dependency.type_ })
-            .collect(),
-        undo,
-        retry: step.retry.clone().unwrap_or_else(no_retry),
-        gate: Gate::Open,
-    }
-}
-
-/// A child retries by itself; asking it again is for those who say so.
-fn no_retry() -> provisioning_api::shared::RetryPolicy {
-    provisioning_api::shared::RetryPolicy {
-        on: vec![FailureClass::Throttled],
-        ..provisioning_api::shared::RetryPolicy::default()
-    }
-}
-
-/// The object that a step applies.
-fn child(step: &WorkflowStep) -> Child {
-    let spec = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap_or_default();
-    match (&step.apply.server, &step.apply.taskserv) {
-        (Some(server), _) => Child {
-            kind: "Server",
-            name: server.name.clone(),
-            spec: spec(serde_json::to_value(&server.spec)),
-            reconcile: None,
-        },
-        (None, Some(taskserv)) => Child {
-            kind: "Taskserv",
-            name: taskserv.name.clone(),
-            spec: spec(serde_json::to_value(&taskserv.spec)),
-            reconcile: None,
-        },
-        // The schema refuses this; the API server then says so again when it is applied.
-        (None, None) => {
-            Child { kind: "Server", name: step.name.clone(), spec: serde_json::Value::Null, reconcile: None }
-        }
     }
 }

@@ -103,6 +103,11 @@ async fn execute<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>, id:
     match &task {
         Task::Apply(child) => children::apply(ctx, &stored.object, step, child, key).await,
         Task::Delete(child) => children::delete(ctx, &stored.object, child, key).await,
+        Task::DeleteNamed(child) => children::delete_named(ctx, &stored.object, child, key).await,
+        Task::Watch => {
+            ctx.runs.set(key, Knowledge::Created(ctx.now()));
+            Ok(false)
+        }
         Task::Provider { .. } => create_executor(ctx, stored, step, &task, key).await,
         Task::Runner { bundle, .. } => {
             if let Some(bundle) = bundle {

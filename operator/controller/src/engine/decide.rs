@@ -62,12 +62,14 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
     Policy {
         mode: if deleting { Mode::Delete } else { Mode::Forward },
         suspended: seen.suspended.clone(),
+        on_failure: seen.object.on_failure(),
         parallelism: seen.object.parallelism(),
         available: if K::has_executors() { available } else { usize::MAX },
         epoch: seen.workspace.as_ref().map_or(0, |workspace| workspace.epoch),
         retry_requested: seen.retry_requested,
         removed: seen.object.removed(),
         gates: seen.object.gates(&seen.facts),
+        waived: seen.object.waived(),
         revive: seen.object.mended(&seen.facts),
         run_floor: seen.object.run_status().map_or(0, |status| status.run_floor),
     }

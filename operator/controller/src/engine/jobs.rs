@@ -155,8 +155,8 @@ impl Run<'_> {
                 },
                 ssh: true,
             }),
-            Task::Apply(_) | Task::Delete(_) => {
-                Err(serde::ser::Error::custom("a step that writes a child object has no executor"))
+            Task::Apply(_) | Task::Delete(_) | Task::DeleteNamed(_) | Task::Watch => {
+                Err(serde::ser::Error::custom("a step of a workflow has no executor"))
             }
         }
     }

@@ -13,7 +13,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::ANNOTATION_RECONCILE;
-use provisioning_api::shared::RunsSteps;
+use provisioning_api::shared::{OnFailure, RunsSteps};
 use provisioning_api::steps::{RunStatus, StepStatus};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
@@ -50,6 +50,10 @@ pub enum Task {
     Apply(Box<Child>),
     /// One API write that deletes a child object.
     Delete(Box<Child>),
+    /// One API write that deletes an object that a step names, unless another one made it.
+    DeleteNamed(Box<Child>),
+    /// Nothing is written: what it waits for is seen.
+    Watch,
 }
 
 /// A child object: one of our kinds, made by a workflow.
@@ -142,6 +146,11 @@ pub trait Kind:
         None
     }
 
+    /// (pure) What follows when a step has failed for good.
+    fn on_failure(&self) -> OnFailure {
+        OnFailure::Continue
+    }
+
     /// (pure) Most open steps of one object.
     fn parallelism(&self) -> usize {
         usize::MAX
@@ -163,6 +172,11 @@ pub trait Kind:
 
     /// (pure) Failed steps whose cause is gone by now (L2).
     fn mended(&self, _: &Self::Facts) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    /// (pure) Steps that a person has said are not needed.
+    fn waived(&self) -> BTreeSet<String> {
         BTreeSet::new()
     }
 

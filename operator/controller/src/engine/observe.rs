@@ -110,11 +110,8 @@ fn owner_holds_back<K: Kind>(stores: &Stores, object: &K) -> Option<String> {
     if owner.metadata.deletion_timestamp.is_some() {
         return Some(format!("{kind} '{name}', which made it, is being deleted"));
     }
-    let step = owner.spec.steps.iter().find(|step| {
-        let child = step.apply.server.as_ref().map(|server| ("Server", &server.name));
-        let child = child.or(step.apply.taskserv.as_ref().map(|taskserv| ("Taskserv", &taskserv.name)));
-        child.is_some_and(|(kind, name)| kind == K::KIND && *name == object.name_any())
-    })?;
+    let own = object.name_any();
+    let step = owner.spec.steps.iter().find(|step| step.applied() == Some((K::KIND, own.as_str())))?;
     let phase = owner.run_status()?.steps.iter().find(|entry| entry.id == step.name)?.phase;
     match phase {
         StepPhase::Pending | StepPhase::Omitted | StepPhase::Undone => {

@@ -98,10 +98,12 @@ async fn events<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
             StepPhase::Running | StepPhase::Undoing => {
                 event(ctx, &stored.object, false, "Started", &format!("step {} run {}", step.id, step.run)).await;
             }
+            StepPhase::Skipped => {
+                event(ctx, &stored.object, false, &step.reason, &format!("step {}: {}", step.id, step.message)).await;
+            }
             StepPhase::Pending
             | StepPhase::Succeeded
             | StepPhase::Cancelled
-            | StepPhase::Skipped
             | StepPhase::Omitted
             | StepPhase::Undone => {}
         }

@@ -97,6 +97,7 @@ impl Kind for ProviderConfig {
             } else {
                 Gate::Waiting("the Workspace has not made its accounts yet".to_owned())
             },
+            when: None,
         };
         Graph::new(vec![step]).map_err(|error| Standing::stalled(reasons::INVALID, error.to_string()))
     }

@@ -51,6 +51,7 @@ pub(crate) fn draw(server: &Server, facts: &Facts, settled: &[StepStatus]) -> Re
             undo,
             retry: RetryPolicy::default(),
             gate,
+            when: None,
         },
         Step {
             id: observe.clone(),
@@ -61,6 +62,7 @@ pub(crate) fn draw(server: &Server, facts: &Facts, settled: &[StepStatus]) -> Re
             undo: UndoAction::None,
             retry: RetryPolicy::default(),
             gate: Gate::Open,
+            when: None,
         },
         Step {
             id: reach,
@@ -71,6 +73,7 @@ pub(crate) fn draw(server: &Server, facts: &Facts, settled: &[StepStatus]) -> Re
             undo: UndoAction::None,
             retry: RetryPolicy { limit: 2, ..RetryPolicy::default() },
             gate: reach_gate,
+            when: None,
         },
     ];
     Graph::new(steps).map_err(|error| Standing::stalled(reasons::INVALID, error.to_string()))

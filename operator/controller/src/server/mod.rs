@@ -91,7 +91,15 @@ impl Kind for Server {
                 let request = RunnerRequest::Reach { target };
                 return Ok(Task::Runner { request, bundle: None, timeout_seconds: REACH_TIMEOUT });
             }
-            (StepAction::Describe | StepAction::Install | StepAction::Check | StepAction::Apply, _) => {
+            (
+                StepAction::Describe
+                | StepAction::Install
+                | StepAction::Check
+                | StepAction::Apply
+                | StepAction::Delete
+                | StepAction::Wait,
+                _,
+            ) => {
                 return Err(format!("a Server has no step that does {:?}", step.action));
             }
         };

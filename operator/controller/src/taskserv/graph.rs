@@ -70,8 +70,10 @@ fn on_server(
 ) -> [Step; 2] {
     let (install, check) = (StepId::new(format!("{INSTALL}/{name}")), StepId::new(format!("{CHECK}/{name}")));
     let extension = &taskserv.spec.extension.name;
+    let deleting = taskserv.metadata.deletion_timestamp.is_some();
     let gate = match (gate(taskserv, name, server), surroundings) {
-        (Gate::Open, Err(what)) => Gate::Waiting(what.clone()),
+        // What is taken away needs no other server.
+        (Gate::Open, Err(what)) if !deleting => Gate::Waiting(what.clone()),
         (gate, _) => gate,
     };
     let machine = server.and_then(|server| server.status.as_ref());
@@ -99,6 +101,7 @@ fn on_server(
             undo,
             retry: RetryPolicy { limit: 5, ..RetryPolicy::default() },
             gate: gate.clone(),
+            when: None,
         },
         Step {
             id: check,
@@ -109,6 +112,7 @@ fn on_server(
             undo: UndoAction::None,
             retry: RetryPolicy { limit: 5, ..RetryPolicy::default() },
             gate,
+            when: None,
         },
     ]
 }

@@ -95,7 +95,13 @@ impl Kind for Taskserv {
             (StepAction::Install, _) => (Script::Install, timeouts.install),
             (StepAction::Check, _) => (Script::Check, timeouts.check),
             (
-                StepAction::Describe | StepAction::Create | StepAction::Observe | StepAction::Reach | StepAction::Apply,
+                StepAction::Describe
+                | StepAction::Create
+                | StepAction::Observe
+                | StepAction::Reach
+                | StepAction::Apply
+                | StepAction::Delete
+                | StepAction::Wait,
                 _,
             ) => return Err(format!("a Taskserv has no step that does {:?}", step.action)),
         };

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use provisioning_api::names::{MAX_STEP_MESSAGE, MAX_STEPS};
-use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus};
+use provisioning_api::shared::OnFailure;
+use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus, step_reasons};
 use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
-use provisioning_plan::graph::{Gate, Graph};
+use provisioning_plan::graph::{Gate, Graph, Step};
 use provisioning_plan::observed::{Observed, RunView};
 use provisioning_plan::summary;
 
@@ -41,6 +42,8 @@ impl Pass<'_> {
         self.runs_and_epochs_rise();
         self.open_entries_are_not_rewritten();
         self.starts_have_their_dependencies();
+        self.conditions_are_kept();
+        self.waivers_are_kept();
         self.undo_goes_backward();
         self.caps_hold();
         self.bounds_hold();
@@ -124,6 +127,10 @@ impl Pass<'_> {
             }
             assert_eq!(self.policy.mode, Mode::Forward, "S5: forward start of {id} in a deletion");
             assert_eq!(self.policy.suspended, None, "{id} was started while suspended");
+            let mut wanted = self.decision.steps.iter().filter(|other| self.graph.get(&other.id).is_some());
+            let failed = wanted.find(|other| other.phase == StepPhase::Failed);
+            let paused = failed.filter(|_| self.policy.on_failure == OnFailure::Pause);
+            assert_eq!(paused, None, "{id} was started while paused");
             let step = self.graph.get(id).unwrap_or_else(|| panic!("{id} is not wanted"));
             assert_eq!(step.gate, Gate::Open, "{id} was started behind a closed gate");
             let hash = step.input_hash.as_ref().unwrap_or_else(|| panic!("{id} was started without inputs"));
@@ -150,6 +157,77 @@ impl Pass<'_> {
                 }
             }
         }
+    }
+
+    /// A step runs only if its condition holds, and is passed over only if it does not, for what it depends on now.
+    fn conditions_are_kept(&self) {
+        let after = by_id(&self.decision.steps);
+        for step in self.graph.steps() {
+            let (Some(entry), Some(when)) = (after.get(step.id.as_str()), &step.when) else { continue };
+            let others = step.depends_on.iter().filter_map(|dependency| after.get(dependency.step.as_str()));
+            let holds = || when.holds(others.clone().map(|other| (other.id.as_str(), other.phase, &other.outputs)));
+            let started = self.decision.start.contains(&entry.id) && entry.phase == StepPhase::Running;
+            if started && entry.attempt == 0 && entry.losses == 0 {
+                assert_eq!(holds(), Ok(true), "{} was started against its condition", entry.id);
+            }
+            let waived = entry.reason == step_reasons::WAIVED;
+            if entry.phase == StepPhase::Skipped && !waived && self.policy.mode == Mode::Forward {
+                assert_eq!(holds(), Ok(false), "{} was skipped and its condition holds", entry.id);
+                assert!(others.clone().all(|other| other.phase.is_terminal()), "{} was skipped too early", entry.id);
+            }
+        }
+        for entry in self.decision.steps.iter().filter(|entry| entry.phase == StepPhase::Skipped) {
+            assert!(!self.decision.start.contains(&entry.id), "{} was skipped and started", entry.id);
+            let waived = entry.reason == step_reasons::WAIVED;
+            let wanted = waived || self.graph.get(&entry.id).is_none_or(|step| step.when.is_some());
+            assert!(wanted || self.policy.mode == Mode::Delete, "{} was skipped without a condition", entry.id);
+        }
+    }
+
+    /// What was waived stays so until its input changes, and nothing is waived without a wish, or in the middle.
+    fn waivers_are_kept(&self) {
+        let (settled, after) = (by_id(self.settled), by_id(&self.decision.steps));
+        if self.policy.mode == Mode::Delete {
+            return;
+        }
+        for entry in self.decision.steps.iter().filter(|entry| entry.reason == step_reasons::WAIVED) {
+            let Some(step) = self.graph.get(&entry.id) else { continue };
+            let before = settled.get(entry.id.as_str());
+            let recorded = before.is_some_and(|old| old.reason == step_reasons::WAIVED);
+            assert!(recorded || self.policy.waived.contains(&entry.id), "{} was waived by nobody", entry.id);
+            let ran = before.is_some_and(|old| old.is_open() || old.phase == StepPhase::Succeeded);
+            let same = before.is_some_and(|old| old.input_hash == entry.input_hash);
+            assert!(!(ran && same) || self.replanned(step), "{} was waived although it ran or was done", entry.id);
+            let ended = step.depends_on.iter().all(|other| after[other.step.as_str()].phase.is_terminal());
+            let phase = if ended { StepPhase::Skipped } else { StepPhase::Pending };
+            assert_eq!(entry.phase, phase, "the waived {}", entry.id);
+        }
+        for old in self.settled.iter().filter(|old| old.reason == step_reasons::WAIVED) {
+            let Some(entry) = after.get(old.id.as_str()).filter(|_| self.graph.get(&old.id).is_some()) else {
+                continue;
+            };
+            let kept = entry.reason == step_reasons::WAIVED || entry.input_hash != old.input_hash;
+            assert!(kept, "the waiver of {} was forgotten", old.id);
+        }
+    }
+
+    /// Whether something that a step depends on, directly or not, is planned again in this pass.
+    fn replanned(&self, step: &Step) -> bool {
+        let (settled, after) = (by_id(self.settled), by_id(&self.decision.steps));
+        let mut todo: Vec<&str> = step.depends_on.iter().map(|other| other.step.as_str()).collect();
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        while let Some(id) = todo.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let (Some(new), old) = (after.get(id), settled.get(id)) else { continue };
+            if old.is_none_or(|old| old.phase != new.phase || old.input_hash != new.input_hash) {
+                return true;
+            }
+            let next = self.graph.get(id).map(|step| step.depends_on.as_slice()).unwrap_or_default();
+            todo.extend(next.iter().map(|other| other.step.as_str()));
+        }
+        false
     }
 
     /// S5.
@@ -248,6 +326,11 @@ impl Pass<'_> {
             Verdict::Failed(_) => {
                 assert!(!open && self.decision.wake_at.is_none(), "Failed, but it goes on by itself");
             }
+            Verdict::Paused(_) => {
+                assert!(!open && self.decision.wake_at.is_none(), "Paused, but it goes on by itself");
+                assert_eq!(self.policy.on_failure, OnFailure::Pause);
+                assert!(entries.iter().filter(wanted).any(|entry| entry.phase == StepPhase::Failed), "Paused by what?");
+            }
             Verdict::DeletionBlocked(_) => {
                 assert!(!open && self.decision.wake_at.is_none(), "blocked, but it goes on by itself");
             }
@@ -264,7 +347,11 @@ impl Pass<'_> {
         if !open && self.decision.wake_at.is_none() && free && !held && !gated {
             let over = matches!(
                 self.decision.verdict,
-                Verdict::Ready | Verdict::Failed(_) | Verdict::Deleted | Verdict::DeletionBlocked(_)
+                Verdict::Ready
+                    | Verdict::Failed(_)
+                    | Verdict::Paused(_)
+                    | Verdict::Deleted
+                    | Verdict::DeletionBlocked(_)
             );
             assert!(over, "L1: nothing will happen, and the verdict is {:?}: {entries:#?}", self.decision.verdict);
         }
@@ -347,7 +434,13 @@ impl History {
                 self.check_again(entry);
             }
             let planned = matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted) && phase != Some(entry.phase);
-            if started || planned {
+            // Planned for another input, if only for a while, or passed over since: what succeeded before counts no more.
+            let other_input = settled.get(entry.id.as_str()).is_some_and(|old| old.input_hash != entry.input_hash);
+            let by_condition = entry.phase == StepPhase::Skipped || entry.reason == step_reasons::WHEN_FAILED;
+            if other_input || by_condition {
+                self.succeeded.remove(&entry.id);
+            }
+            if started || planned || (other_input && by_condition) {
                 self.touched.insert(entry.id.clone(), self.clock);
             }
             if started && entry.phase == StepPhase::Running {
@@ -367,7 +460,7 @@ impl History {
             self.succeeded.remove(&id);
         }
         if pass.decision.verdict == Verdict::Ready {
-            self.check_nothing_is_stale(pass.graph);
+            self.check_nothing_is_stale(pass);
         }
     }
 
@@ -390,8 +483,10 @@ impl History {
     }
 
     /// When all is done, everything is newer than what it was built on.
-    fn check_nothing_is_stale(&self, graph: &Graph) {
-        for step in graph.steps() {
+    fn check_nothing_is_stale(&self, pass: &Pass<'_>) {
+        let after = by_id(&pass.decision.steps);
+        let passed_over = |id: &str| after.get(id).is_some_and(|entry| entry.phase == StepPhase::Skipped);
+        for step in pass.graph.steps().iter().filter(|step| !passed_over(step.id.as_str())) {
             let Some((at, recorded)) = self.started.get(step.id.as_str()) else { continue };
             for dependency in step.depends_on.iter().filter(|other| other.type_ == DependencyType::Hard) {
                 let name = dependency.step.as_str();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use provisioning_api::shared::RetryPolicy;
 use provisioning_api::steps::{DependencyType, FailureClass, StepAction, StepPhase, StepStatus, UndoAction};
+use provisioning_plan::condition::When;
 use provisioning_plan::decision::Policy;
 use provisioning_plan::graph::{Dependency, Gate, Graph, GraphError, Step};
 use provisioning_plan::ids::{InputHash, StepId};
@@ -22,7 +23,7 @@ pub fn at(seconds: i64) -> Timestamp {
 }
 
 /// Steps, one a line: `NAME ACTION [after=a,b?] [input=2] [undo=Orphan] [limit=1] [on=Timeout,Throttled] [waits=Server_x]
-/// [gone=Server_x] [unknown]`. `b?` is a soft dependency; `_` in texts is a blank; `unknown`: inputs not known yet.
+/// [gone=Server_x] [unknown] [when=CEL]`. `b?` is a soft dependency; `_` in texts is a blank; `unknown`: inputs not known yet.
 pub fn steps(text: &str) -> Vec<Step> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(step).collect()
 }
@@ -50,9 +51,11 @@ fn step(line: &str) -> Step {
         undo: undo_of(action),
         retry: RetryPolicy::default(),
         gate: Gate::Open,
+        when: None,
     };
     let mut input = "1".to_owned();
     let mut known = true;
+    let mut condition = None;
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
@@ -64,11 +67,19 @@ fn step(line: &str) -> Step {
             "waits" => step.gate = Gate::Waiting(value.replace('_', " ")),
             "gone" => step.gate = Gate::Gone(value.replace('_', " ")),
             "unknown" => known = false,
+            "when" => condition = Some(value.replace('_', " ")),
             other => panic!("unknown word '{other}' in '{line}'"),
         }
     }
-    step.input_hash = known.then(|| InputHash::of(&(name, input)));
+    step.input_hash = known.then(|| InputHash::of(&(name, input, &condition)));
+    step.when = condition.map(|text| when(&text, &step.depends_on));
     step
+}
+
+/// A condition of a step with these dependencies.
+pub fn when(text: &str, dependencies: &[Dependency]) -> When {
+    let names: Vec<&str> = dependencies.iter().map(|dependency| dependency.step.as_str()).collect();
+    When::new(text, &names).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn dependency(text: &str) -> Dependency {
@@ -100,7 +111,10 @@ fn undo_of(action: StepAction) -> UndoAction {
         StepAction::Create => UndoAction::DeleteServer,
         StepAction::Install => UndoAction::Uninstall,
         StepAction::Apply => UndoAction::DeleteObject,
-        StepAction::Describe | StepAction::Observe | StepAction::Reach | StepAction::Check => UndoAction::None,
+        StepAction::Delete => UndoAction::Irreversible,
+        StepAction::Describe | StepAction::Observe | StepAction::Reach | StepAction::Check | StepAction::Wait => {
+            UndoAction::None
+        }
     }
 }
 
@@ -108,7 +122,7 @@ fn undo_of(action: StepAction) -> UndoAction {
 pub fn is_undoable(undo: UndoAction) -> bool {
     match undo {
         UndoAction::DeleteServer | UndoAction::Uninstall | UndoAction::DeleteObject => true,
-        UndoAction::None | UndoAction::Orphan => false,
+        UndoAction::None | UndoAction::Orphan | UndoAction::Irreversible => false,
     }
 }
 

@@ -42,6 +42,11 @@ impl Script {
     pub fn fails(takes: i64, class: FailureClass, text: &str) -> Self {
         Script { takes, end: End::Result(Outcome::failed(class, "Scripted", text)) }
     }
+    /// Succeeds after some seconds and leaves outputs.
+    pub fn leaves(takes: i64, outputs: &[(&str, &str)]) -> Self {
+        let outputs = outputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Script { takes, end: End::Result(Outcome { outputs, ..Outcome::succeeded() }) }
+    }
     /// Ends without a word.
     pub fn lost(takes: i64) -> Self {
         Script { takes, end: End::Lost }
@@ -152,7 +157,11 @@ impl World {
     /// Whether nothing more happens by itself.
     pub fn is_over(&self) -> bool {
         match self.verdict() {
-            Verdict::Ready | Verdict::Failed(_) | Verdict::Deleted | Verdict::DeletionBlocked(_) => true,
+            Verdict::Ready
+            | Verdict::Failed(_)
+            | Verdict::Paused(_)
+            | Verdict::Deleted
+            | Verdict::DeletionBlocked(_) => true,
             Verdict::Running(_)
             | Verdict::Retrying(_)
             | Verdict::Waiting(_)
@@ -453,6 +462,7 @@ fn verdict_text(verdict: &Verdict) -> String {
         Verdict::Waiting(text) => format!("Waiting: {text}"),
         Verdict::Suspended(text) => format!("Suspended: {text}"),
         Verdict::Failed(text) => format!("Failed: {text}"),
+        Verdict::Paused(text) => format!("Paused: {text}"),
         Verdict::Deleting(text) => format!("Deleting: {text}"),
         Verdict::DeletionBlocked(text) => format!("DeletionBlocked: {text}"),
         Verdict::Deleted => "Deleted".to_owned(),

@@ -1,0 +1,267 @@
+use std::collections::BTreeMap;
+
+use provisioning_api::steps::UndoAction;
+use provisioning_plan::conditions::State;
+use provisioning_plan::observed::Observed;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::engine::decide::{Planned, decide};
+use crate::engine::observe::Seen;
+
+fn server(name: &str) -> Value {
+    json!({"server": {"name": name, "spec": {
+        "providerConfigRef": {"name": "meadow"}, "providerSize": "small", "image": {"os": "debian", "version": "12"}}}})
+}
+
+fn workflow(spec: &Value) -> BatchWorkflow {
+    let metadata = json!({"name": "morning", "namespace": "marsh", "uid": "uid-morning", "generation": 1});
+    let object = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow", "metadata": metadata,
+        "spec": spec});
+    serde_json::from_value(object).unwrap()
+}
+
+fn with_steps(steps: &Value) -> BatchWorkflow {
+    workflow(&json!({"steps": steps}))
+}
+
+fn graph(workflow: &BatchWorkflow) -> Result<Graph, Standing> {
+    workflow.graph(&Facts { children: Vec::new(), deleted: BTreeSet::new() }, &[])
+}
+
+/// One pass over a workflow whose open runs ended as said.
+fn pass(object: &BatchWorkflow, ends: &[(&str, Outcome)]) -> Planned<BatchWorkflow> {
+    let ended = |(name, outcome): &(&str, Outcome)| ((*name).to_owned(), RunView::Ended(outcome.clone()));
+    let observed: Observed = ends.iter().map(ended).collect();
+    let workspace = WorkspaceView {
+        epoch: 1,
+        suspended: false,
+        deleting: false,
+        parallelism: 8,
+        ssh_public_key: Some(String::new()),
+    };
+    let seen = Seen {
+        object: object.clone(),
+        workspace: Some(workspace),
+        facts: Facts { children: Vec::new(), deleted: BTreeSet::new() },
+        observed,
+        suspended: None,
+        retry_requested: false,
+        wake_at: None,
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    decide(&seen, usize::MAX)
+}
+
+fn phase(planned: &Planned<BatchWorkflow>, name: &str) -> StepPhase {
+    planned.decision.steps.iter().find(|step| step.id == name).unwrap().phase
+}
+
+#[test]
+fn a_workflow_that_pauses_says_why_and_how_to_go_on() {
+    let steps = json!([{"name": "heron", "apply": server("heron")}, {"name": "curlew", "apply": server("curlew")}]);
+    let paused = workflow(&json!({"parallelism": 1, "onFailure": "Pause", "steps": steps}));
+    let started = pass(&paused, &[]);
+    let failed = Outcome::failed(FailureClass::Invalid, CHILD_FAILED, "zone 'mars' is unknown");
+    let stopped = pass(&started.next, &[("heron", failed)]);
+    assert_eq!((stopped.standing.state, stopped.standing.reason), (State::Stalled, reasons::PAUSED));
+    assert_eq!((phase(&stopped, "curlew"), stopped.decision.start.len()), (StepPhase::Pending, 0));
+    let message = &stopped.standing.message;
+    assert!(
+        message.starts_with("step 'heron' failed (Invalid): zone 'mars' is unknown. No other step starts"),
+        "{message}"
+    );
+    assert!(message.contains("provisioning.dev/reconcile-requested-at"), "{message}");
+}
+
+#[test]
+fn a_waiver_is_recorded_and_a_wrong_name_is_told() {
+    let steps = json!([{"name": "heron", "apply": server("heron")},
+        {"name": "curlew", "dependsOn": [{"step": "heron"}], "apply": server("curlew")}]);
+    let mut object = pass(&with_steps(&steps), &[]).next;
+    let failed = Outcome::failed(FailureClass::Invalid, CHILD_FAILED, "zone 'mars' is unknown");
+    object = pass(&object, &[("heron", failed)]).next;
+    let skip = |names: &str| BTreeMap::from([("provisioning.dev/skip-steps".to_owned(), names.to_owned())]);
+    object.metadata.annotations = Some(skip(" heron , curlw,"));
+    let waived = pass(&object, &[]);
+    assert_eq!((phase(&waived, "heron"), phase(&waived, "curlew")), (StepPhase::Skipped, StepPhase::Running));
+    let step = &waived.decision.steps[0];
+    assert_eq!(step.reason, "Waived");
+    let words = "waived by annotation provisioning.dev/skip-steps; it was Failed (Invalid): zone 'mars' is unknown";
+    assert_eq!(step.message, words);
+    let message = &waived.standing.message;
+    let told = "; annotation provisioning.dev/skip-steps: 'curlw' is no step of this workflow (did you mean 'curlew'?)";
+    assert!(message.ends_with(told), "{message}");
+    // Without the annotation it stays so, and says so.
+    object = waived.next;
+    object.metadata.annotations = None;
+    let ready = pass(&object, &[("curlew", Outcome::succeeded())]);
+    assert_eq!((phase(&ready, "heron"), ready.standing.state), (StepPhase::Skipped, State::Ready));
+    assert_eq!(ready.standing.message, "all other steps succeeded; waived: heron");
+}
+
+#[test]
+fn of_a_long_annotation_only_the_beginning_is_read() {
+    let mut object = with_steps(&json!([{"name": "heron", "apply": server("heron")}]));
+    let value = format!("{},heron", "x,".repeat(3000));
+    object.metadata.annotations = Some(BTreeMap::from([("provisioning.dev/skip-steps".to_owned(), value)]));
+    let planned = pass(&object, &[]);
+    assert_eq!(phase(&planned, "heron"), StepPhase::Running);
+    assert!(planned.standing.message.contains("only the first 4096 characters"), "{}", planned.standing.message);
+}
+
+#[test]
+fn a_condition_is_part_of_the_step_and_of_its_input_only_where_there_is_one() {
+    let plain = json!([{"name": "heron", "apply": server("heron")},
+        {"name": "curlew", "dependsOn": [{"step": "heron"}], "apply": server("curlew")}]);
+    let mut conditional = plain.clone();
+    conditional[1]["when"] = json!("steps.heron.phase == 'Succeeded'");
+    let (plain, conditional) = (graph(&with_steps(&plain)).unwrap(), graph(&with_steps(&conditional)).unwrap());
+    assert!(conditional.get("curlew").unwrap().when.is_some());
+    assert_eq!(plain.get("heron"), conditional.get("heron"));
+    assert_ne!(plain.get("curlew").unwrap().input_hash, conditional.get("curlew").unwrap().input_hash);
+}
+
+#[test]
+fn the_input_of_a_step_is_hashed_as_in_the_first_release() {
+    let graph = graph(&with_steps(&json!([{"name": "heron", "apply": server("heron")}]))).unwrap();
+    let hash = graph.get("heron").unwrap().input_hash.as_ref().unwrap();
+    assert_eq!(hash.as_str(), "v1:0957b65ed997792820dc3fbba25b2e23");
+}
+
+#[test]
+fn what_is_wrong_with_a_condition_is_said_with_its_place() {
+    for (when, words) in [
+        ("steps.heron.phase = 'x'", "spec.steps[1].when: not a CEL expression: line 1, column"),
+        ("steps.bittern.phase == 'x'", "spec.steps[1].when: 'bittern' is not among the dependencies of this step"),
+        ("steps.heron.fase == 'x'", "spec.steps[1].when: a step has phase and outputs, not fase"),
+    ] {
+        let steps = json!([{"name": "heron", "apply": server("heron")},
+            {"name": "curlew", "dependsOn": [{"step": "heron"}], "when": when, "apply": server("curlew")},
+            {"name": "bittern", "apply": server("bittern")}]);
+        let standing = graph(&with_steps(&steps)).unwrap_err();
+        assert_eq!((standing.state, standing.reason), (State::Stalled, reasons::INVALID));
+        assert!(standing.message.starts_with(words), "{}", standing.message);
+    }
+}
+
+fn apply(name: &str) -> Value {
+    json!({"name": name, "apply": server(name)})
+}
+
+fn delete(name: &str, object: &str, after: &str) -> Value {
+    json!({"name": name, "dependsOn": [{"step": after}], "delete": {"kind": "Server", "name": object}})
+}
+
+fn wait(condition: &str) -> Value {
+    json!({"name": "ready", "timeoutSeconds": 60, "wait": {"kind": "Server", "name": "heron", "for": condition}})
+}
+
+#[test]
+fn the_plan_says_what_has_no_inverse() {
+    let graph = graph(&with_steps(&json!([apply("heron"), delete("old", "bittern", "heron"), wait("true")]))).unwrap();
+    let told = |name: &str| {
+        let step = graph.get(name).unwrap();
+        (step.action, step.undo, step.why.as_str())
+    };
+    let deleted = "delete Server bittern; what is gone does not come back";
+    assert_eq!(told("old"), (StepAction::Delete, UndoAction::Irreversible, deleted));
+    assert_eq!(told("ready"), (StepAction::Wait, UndoAction::None, "Server heron: true"));
+}
+
+#[test]
+fn what_cannot_be_carried_out_is_found_when_the_graph_is_drawn() {
+    let itself = json!({"name": "ready", "wait": {"kind": "BatchWorkflow", "name": "morning", "for": "true"}});
+    for (steps, words) in [
+        (json!([wait("object.status ==")]), "spec.steps[0].wait.for: not a CEL expression"),
+        (json!([wait("steps.heron.phase == 'x'")]), "spec.steps[0].wait.for: 'steps' is not known"),
+        (json!([itself]), "spec.steps[0].wait: a workflow cannot wait for itself"),
+        (
+            json!([apply("heron"), apply("curlew"), delete("old", "heron", "curlew")]),
+            "spec.steps[2].delete: Server 'heron' is applied by step 'heron': this step must depend on that one",
+        ),
+    ] {
+        let standing = graph(&with_steps(&steps)).unwrap_err();
+        assert_eq!((standing.state, standing.reason), (State::Stalled, reasons::INVALID));
+        assert!(standing.message.starts_with(words), "{}", standing.message);
+    }
+}
+
+#[test]
+fn each_action_is_one_request_at_most() {
+    let object = with_steps(&json!([apply("heron"), delete("old", "bittern", "heron"), wait("true")]));
+    let facts = Facts { children: Vec::new(), deleted: BTreeSet::new() };
+    let mut step = pass(&object, &[]).decision.steps.remove(0);
+    let mut task = |name: &str| {
+        name.clone_into(&mut step.id);
+        object.task(&facts, &step).unwrap()
+    };
+    assert!(matches!(task("heron"), Task::Apply(child) if child.name == "heron"));
+    assert!(
+        matches!(task("old"), Task::DeleteNamed(child) if (child.kind, child.name.as_str()) == ("Server", "bittern"))
+    );
+    assert_eq!(task("ready"), Task::Watch);
+}
+
+fn seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+#[test]
+fn a_wait_ends_when_its_condition_holds_or_its_time_is_over() {
+    let object = with_steps(&json!([wait("object.status.incarnation > 1")]));
+    let wait = object.spec.steps[0].wait.as_ref().unwrap();
+    let view =
+        |object: Option<Value>, now: i64| actions::wait_view(object.as_ref(), wait, Some(seconds(60)), seconds(now));
+    let alive = (RunView::Alive, Some(seconds(60)));
+    let with = |incarnation: i64| Some(json!({"metadata": {}, "status": {"incarnation": incarnation}}));
+    assert_eq!(view(None, 10), alive, "it is not there yet");
+    assert_eq!(view(Some(json!({"metadata": {}})), 10), alive, "it has no status yet");
+    assert_eq!(view(with(1), 10), alive);
+    assert_eq!(view(with(2), 70), (RunView::Ended(Outcome::succeeded()), None), "better late");
+    for (object, words) in [
+        (None, "there is no Server 'heron'"),
+        (Some(json!({"metadata": {}})), "there is no 'status'"),
+        (with(1), "Server 'heron' has not come to what is waited for in time"),
+    ] {
+        let (RunView::Ended(outcome), None) = view(object, 60) else { panic!("it still waits") };
+        assert_eq!((outcome.class, outcome.reason.as_str()), (Some(FailureClass::Timeout), "DeadlineExceeded"));
+        assert!(outcome.message.contains(words), "{}", outcome.message);
+    }
+}
+
+#[test]
+fn a_deletion_is_asked_for_until_it_goes_on_and_fails_with_the_words_of_what_is_stuck() {
+    let object = with_steps(&json!([apply("heron"), delete("old", "bittern", "heron")]));
+    let child = deleted(&object.spec.steps[1]).unwrap();
+    let seen = |deleting: bool, standing: ChildStanding| {
+        Some(ChildView { ours: false, deleting, applied_run: None, standing, class: None, outputs: BTreeMap::new() })
+    };
+    let view =
+        |seen: Option<ChildView>, now: i64| actions::delete_view(&child, seen, Some(seconds(60)), seconds(now)).0;
+    assert_eq!(view(None, 10), RunView::Missing { ours: true });
+    assert_eq!(view(seen(false, ChildStanding::Ready), 10), RunView::Missing { ours: true });
+    assert_eq!(view(seen(true, ChildStanding::Moving("undo of 'create' is next".into())), 10), RunView::Alive);
+    let RunView::Ended(late) = view(seen(true, ChildStanding::Moving("undo of 'create' is next".into())), 60) else {
+        panic!("it still waits")
+    };
+    assert_eq!(late.class, Some(FailureClass::Timeout));
+    let RunView::Ended(stuck) = view(seen(true, ChildStanding::Stalled("what remains: create".into())), 10) else {
+        panic!("it still waits")
+    };
+    assert_eq!(stuck.message, "deletion of Server 'bittern': what remains: create");
+}
+
+#[test]
+fn what_the_workflow_itself_deleted_is_not_missed() {
+    let mut object = with_steps(&json!([apply("heron"), delete("old", "heron", "heron")]));
+    object = pass(&object, &[]).next;
+    object = pass(&object, &[("heron", Outcome::succeeded())]).next;
+    object = pass(&object, &[("old", Outcome::succeeded())]).next;
+    let child = child(&object.spec.steps[0]).unwrap();
+    let facts =
+        Facts { children: vec![("heron".to_owned(), child, None)], deleted: BTreeSet::from(["old".to_owned()]) };
+    let ready = Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: "all steps succeeded".to_owned() };
+    assert_eq!(object.standing(&facts, &ready), None);
+    assert_eq!(object.run_status().unwrap().steps[1].phase, StepPhase::Succeeded);
+}
