@@ -482,7 +482,11 @@ fn a_parameter_or_secret_that_is_wrong_is_told_before_anything_runs() {
         let words = ["step 'nest'", "spec.parameters.port"];
         let about = "a wrong parameter, in a workflow";
         told::<BatchWorkflow>(&case, about, "marsh", reasons::STEP_FAILED, "spec.parameters.port", &words).await?;
-        nothing_was_made(&case).await
+        ensure!(case.site_pods().await?.is_empty(), "a machine was made");
+        let ran =
+            case.kubectl(&["get", "jobs", "-l", "provisioning.dev/owner-kind=Taskserv", "-o", "name"], "").await?;
+        ensure!(ran.success()?.is_empty(), "a script was run");
+        Ok(())
     });
 }
 
