@@ -82,3 +82,37 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: &Readiness) -> 
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: operator\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn alive_from_the_start_ready_once_the_caches_are_filled_and_counted() {
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (metrics, ready) = (Metrics::new().unwrap(), Readiness::default());
+        metrics.jobs.inc();
+        let server = tokio::spawn(serve(address, metrics, ready.clone()));
+        while TcpStream::connect(address).await.is_err() {
+            assert!(!server.is_finished(), "it does not listen");
+            tokio::task::yield_now().await;
+        }
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
+        ready.set();
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/metrics").await.contains("\nprovisioning_jobs_created_total 1\n"));
+        assert!(get(address, "/secrets").await.starts_with("HTTP/1.1 404"));
+    }
+}
