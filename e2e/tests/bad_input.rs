@@ -408,10 +408,10 @@ async fn service_fails(case: &Case, server: &str, service: &Value, failure: &Fai
     let install = format!("install/{server}");
     let mut words = vec!["step 'service'", name, install.as_str()];
     words.extend(failure.words);
-    let marsh: BatchWorkflow = told(case, failure.about, "marsh", reasons::NAME_CONFLICT, "service", &words).await?;
+    let marsh: BatchWorkflow = told(case, failure.about, "marsh", reasons::STEP_FAILED, "service", &words).await?;
     failed(&marsh, "service", FailureClass::ScriptFailed, "ChildFailed", failure.words)?;
     let taskserv = case.get::<Taskserv>(name).await?;
-    tell(failure.about, &taskserv, reasons::NAME_CONFLICT, &install, failure.words)?;
+    tell(failure.about, &taskserv, reasons::STEP_FAILED, &install, failure.words)?;
     failed(&taskserv, &install, FailureClass::ScriptFailed, failure.reason, failure.words)?;
     let check = step(&taskserv, &format!("check/{server}")).context("no step check")?;
     assert_eq!((check.phase, check.run), (StepPhase::Omitted, 0), "{}", describe(&taskserv));
