@@ -293,7 +293,7 @@ impl Fan {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
         self.wakers.servers.wake(&namespace, &name);
         self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
-        self.owner(guarded.labels(), &namespace, &name);
+        self.owner(guarded.labels(), &namespace);
         self.regarded("Server", &namespace, &name);
         if let Ok(server) = &guarded.0 {
             self.wakers.provider_configs.wake(&namespace, &server.spec.provider_config_ref.name);
@@ -312,7 +312,7 @@ impl Fan {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
         self.wakers.taskservs.wake(&namespace, &name);
         self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
-        self.owner(guarded.labels(), &namespace, &name);
+        self.owner(guarded.labels(), &namespace);
         self.regarded("Taskserv", &namespace, &name);
         if let Ok(taskserv) = &guarded.0 {
             for server in &taskserv.spec.servers {
@@ -349,30 +349,20 @@ impl Fan {
         }
     }
 
-    /// An object concerns the workflows with a step that deletes it or waits for it.
+    /// An object concerns the workflows with a step that deletes it, waits for it, or would make it were its name free.
     fn regarded(&self, kind: &str, namespace: &str, name: &str) {
         for workflow in self.stores.workflows.state() {
             if let Ok(workflow) = &workflow.0
                 && workflow.namespace().as_deref() == Some(namespace)
-                && workflow.spec.steps.iter().any(|step| step.regards() == Some((kind, name)))
+                && workflow.spec.steps.iter().any(|step| [step.regards(), step.applied()].contains(&Some((kind, name))))
             {
                 self.wakers.workflows.wake(namespace, &workflow.name_any());
             }
         }
     }
 
-    /// A child concerns the workflow that made it; one that somebody else made, each that would have made it.
-    fn owner(&self, labels: &BTreeMap<String, String>, namespace: &str, child: &str) {
-        if !labels.contains_key(LABEL_OWNER_UID) {
-            for workflow in self.stores.workflows.state() {
-                if let Ok(workflow) = &workflow.0
-                    && workflow.namespace().as_deref() == Some(namespace)
-                    && names(workflow, child)
-                {
-                    self.wakers.workflows.wake(namespace, &workflow.name_any());
-                }
-            }
-        }
+    /// A child concerns the workflow that made it.
+    fn owner(&self, labels: &BTreeMap<String, String>, namespace: &str) {
         if let (Some(uid), Some(name)) = (labels.get(LABEL_OWNER_UID), labels.get(LABEL_OWNER_NAME))
             && !uid.is_empty()
         {
@@ -387,15 +377,6 @@ fn uses(taskserv: &Taskserv, server: &str) -> bool {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     spec.servers.iter().chain(spec.peers.values().flatten()).any(|name| name == server)
         || steps.iter().any(|step| server_of(&step.id) == Some(server))
-}
-
-/// Whether a workflow has a step that applies the object of this name, whosever it is.
-fn names(workflow: &BatchWorkflow, name: &str) -> bool {
-    workflow.spec.steps.iter().any(|step| {
-        let Some(apply) = &step.apply else { return false };
-        let server = apply.server.as_ref().is_some_and(|template| template.name == name);
-        server || apply.taskserv.as_ref().is_some_and(|template| template.name == name)
-    })
 }
 
 fn wake_all<K>(store: &Store<Guarded<K>>, waker: &Waker, namespace: &str)

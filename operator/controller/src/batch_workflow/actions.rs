@@ -16,7 +16,11 @@ use crate::engine::kind::{Child, Kind, by_name};
 use crate::watches::Stores;
 
 /// A view with its time: a run whose deadline has passed is over, with the reason why it was not done.
-fn until(deadline: Option<Timestamp>, now: Timestamp, why: impl FnOnce() -> String) -> (RunView, Option<Timestamp>) {
+pub(crate) fn until(
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+    why: impl FnOnce() -> String,
+) -> (RunView, Option<Timestamp>) {
     if deadline.is_some_and(|deadline| deadline <= now) {
         return (RunView::Ended(Outcome::failed(FailureClass::Timeout, DEADLINE_EXCEEDED, why())), None);
     }

@@ -30,7 +30,7 @@ use graph::{child, deleted};
 
 use crate::children::release;
 use crate::context::Context;
-use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView};
+use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
 use crate::watches::Stores;
 
@@ -232,8 +232,7 @@ impl Children for BatchWorkflow {
                     Some(Standing::reconciling(reasons::WAITING, text))
                 }
                 ChildStanding::Stalled(text) => {
-                    let text = format!("{} '{}' is Stalled: {text}", child.kind, child.name);
-                    Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text))
+                    Some(held_up_by(child.kind, &child.name, text))
                 }
             },
         })
@@ -272,11 +271,9 @@ impl Children for BatchWorkflow {
                 let text = format!("{} '{}': {text}", child.kind, child.name);
                 (RunView::Ended(Outcome::failed(class, CHILD_FAILED, text)), None)
             }
-            ChildStanding::Moving(text) if deadline.is_some_and(|deadline| deadline <= now) => {
-                let text = format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name);
-                (RunView::Ended(Outcome::failed(FailureClass::Timeout, DEADLINE_EXCEEDED, text)), None)
-            }
-            ChildStanding::Moving(_) => (RunView::Alive, deadline),
+            ChildStanding::Moving(text) => actions::until(deadline, now, || {
+                format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name)
+            }),
         }
     }
 }

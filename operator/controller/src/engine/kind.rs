@@ -208,6 +208,11 @@ pub fn stuck<K: Resource<DynamicType = ()> + RunsSteps>(object: &K) -> Option<&C
     object.stalled().filter(|condition| is_new && condition.reason != reasons::NO_WORKSPACE)
 }
 
+/// (pure) How an object stands that can only wait for one that is [`stuck`].
+pub fn held_up_by(kind: &str, name: &str, words: &str) -> Standing {
+    Standing::stalled(reasons::DEPENDENCY_STALLED, format!("{kind} '{name}' is Stalled: {words}"))
+}
+
 /// Whether a status is about the newest spec and the newest wish for a look.
 pub fn is_up_to_date<K: Resource<DynamicType = ()>>(object: &K, status: &RunStatus) -> bool {
     let asked = object.meta().annotations.as_ref().and_then(|all| all.get(ANNOTATION_RECONCILE));

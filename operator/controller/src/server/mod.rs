@@ -18,7 +18,7 @@ use provisioning_plan::graph::Graph;
 use provisioning_sdk::request::{ProviderRequest, RunnerRequest, Target};
 
 use crate::context::Context;
-use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace, stuck};
+use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, held_up_by, in_namespace, stuck};
 use crate::engine::observe::reconcile_request;
 use crate::error::Error;
 use crate::watches::Stores;
@@ -116,8 +116,7 @@ impl Kind for Server {
         if let Some(condition) = provider.and_then(stuck) {
             // Waiting would not end (L1); once the ProviderConfig moves again, so does this.
             let name = &self.spec.provider_config_ref.name;
-            let text = format!("ProviderConfig '{name}' is Stalled: {}", condition.message);
-            return Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text));
+            return Some(held_up_by("ProviderConfig", name, &condition.message));
         }
         graph::is_gone(steps).then(|| {
             let id = self.status.as_ref().and_then(|status| status.provider_id.clone()).unwrap_or_default();

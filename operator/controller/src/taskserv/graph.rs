@@ -16,7 +16,7 @@ use provisioning_plan::nearest::hint;
 use semver::{Version, VersionReq};
 
 use super::{Facts, inputs};
-use crate::engine::kind::stuck;
+use crate::engine::kind::{held_up_by, stuck};
 
 pub(crate) use inputs::{Surroundings, parameters, surroundings, timeouts};
 
@@ -43,7 +43,7 @@ pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing
     if !deleting {
         inputs::check(taskserv, facts, &bundle.digest)?;
     }
-    let surroundings = surroundings(taskserv, facts);
+    let surroundings = surroundings(taskserv, facts, &bundle.digest);
     let mut steps = Vec::new();
     for name in &taskserv.spec.servers {
         let server = facts.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref());
@@ -160,8 +160,7 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     });
     let causes: Vec<(String, String)> = left.map(cause).collect::<Option<_>>()?;
     let (name, words) = causes.first()?;
-    let text = format!("Server '{name}' is Stalled: {words}");
-    Some(Standing::stalled(reasons::DEPENDENCY_STALLED, text))
+    Some(held_up_by("Server", name, words))
 }
 
 /// The bundle: pinned once per generation, so that a new one on offer changes nothing by itself (architecture §4).

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use provisioning_api::conditions::reasons;
 use provisioning_api::{Server, Taskserv};
-use provisioning_extensions::Timeouts;
+use provisioning_extensions::{Manifest, Timeouts};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::nearest::hint;
 use provisioning_sdk::request::Peer;
@@ -27,10 +27,8 @@ pub(crate) struct Surroundings {
 ///
 /// # Errors
 /// Text for people: which one is waited for.
-pub(crate) fn surroundings(taskserv: &Taskserv, facts: &Facts) -> Result<Surroundings, String> {
-    let bundle = chosen(taskserv, facts);
-    let manifest = bundle.and_then(|offered| offered.contents.manifest.as_ref());
-    let has_members = manifest.is_some_and(|manifest| manifest.members);
+pub(crate) fn surroundings(taskserv: &Taskserv, facts: &Facts, digest: &str) -> Result<Surroundings, String> {
+    let has_members = manifest(facts, digest).is_some_and(|manifest| manifest.members);
     let members = if has_members { taskserv.spec.servers.as_slice() } else { &[] };
     let groups = taskserv.spec.peers.iter().map(|(group, names)| Ok((group.clone(), told(facts, names)?)));
     Ok(Surroundings { servers: told(facts, members)?, peers: groups.collect::<Result<_, String>>()? })
@@ -52,17 +50,20 @@ fn find<'a>(facts: &'a Facts, name: &str) -> Option<&'a Server> {
     own.or_else(|| facts.peers.get(name).and_then(Option::as_ref))
 }
 
-/// The bundle that is pinned, or will be, as far as it is on offer.
-fn chosen<'a>(taskserv: &Taskserv, facts: &'a Facts) -> Option<&'a Offered> {
-    let resolved = super::graph::resolve(taskserv, facts).ok()?;
-    facts.bundles.iter().find(|offered| offered.digest == resolved.digest)
+/// The bundle of this digest, while it is on offer.
+fn on_offer<'a>(facts: &'a Facts, digest: &str) -> Option<&'a Offered> {
+    facts.bundles.iter().find(|offered| offered.digest == digest)
+}
+
+fn manifest<'a>(facts: &'a Facts, digest: &str) -> Option<&'a Manifest> {
+    on_offer(facts, digest)?.contents.manifest.as_ref()
 }
 
 /// Refuses what no script should be started with.
 pub(crate) fn check(taskserv: &Taskserv, facts: &Facts, digest: &str) -> Result<(), Standing> {
     peers(taskserv, facts)?;
     // A bundle that was taken off the shelf is not known any more; its scripts were checked against it once.
-    let Some(offered) = facts.bundles.iter().find(|offered| offered.digest == digest) else { return Ok(()) };
+    let Some(offered) = on_offer(facts, digest) else { return Ok(()) };
     let mut problems = offered.contents.parameter_problems(&taskserv.spec.parameters);
     problems.extend(offered.contents.secret_problems(taskserv.spec.secret_parameters.keys().map(String::as_str)));
     match problems.is_empty() {
@@ -87,14 +88,11 @@ fn peers(taskserv: &Taskserv, facts: &Facts) -> Result<(), Standing> {
 
 /// The parameters with the schema's defaults.
 pub(crate) fn parameters(taskserv: &Taskserv, facts: &Facts, digest: &str) -> BTreeMap<String, Value> {
-    let offered = facts.bundles.iter().find(|offered| offered.digest == digest);
     let given = &taskserv.spec.parameters;
-    offered.map_or_else(|| given.clone(), |offered| offered.contents.with_defaults(given))
+    on_offer(facts, digest).map_or_else(|| given.clone(), |offered| offered.contents.with_defaults(given))
 }
 
 /// Timeouts of a bundle; the defaults for one that is no longer on offer.
 pub(crate) fn timeouts(facts: &Facts, digest: &str) -> Timeouts {
-    let offered = facts.bundles.iter().find(|offered| offered.digest == digest);
-    let manifest = offered.and_then(|offered| offered.contents.manifest.as_ref());
-    manifest.map_or_else(Timeouts::default, |manifest| manifest.timeouts)
+    manifest(facts, digest).map_or_else(Timeouts::default, |manifest| manifest.timeouts)
 }

@@ -114,7 +114,8 @@ impl Kind for Taskserv {
         let parameters = graph::parameters(self, facts, &resolved.digest);
         // What is taken away needs no other server, nor what was secret: both may be gone.
         let undo = script == Script::Uninstall;
-        let surroundings = if undo { Surroundings::default() } else { graph::surroundings(self, facts)? };
+        let surroundings =
+            if undo { Surroundings::default() } else { graph::surroundings(self, facts, &resolved.digest)? };
         let secrets = if undo { BTreeMap::new() } else { self.spec.secret_parameters.clone() };
         let Surroundings { servers, peers } = surroundings;
         let script = ScriptRequest { target, extension, script, parameters, secrets, servers, peers };
