@@ -159,14 +159,30 @@ async fn control<K, Reconcile, Pass>(
     Reconcile: Fn(Arc<Guarded<K>>, Arc<Context>) -> Pass,
     Pass: Future<Output = Result<Action, Error>> + Send + 'static,
 {
-    let config = Config::default().concurrency(context.settings.concurrency);
+    let concurrency = context.settings.concurrency;
+    passes(context.clone(), concurrency, store, queue, reconcile, engine::error_policy).await;
+}
+
+/// Hands out names as passes: at most `concurrency` at a time, one at a time for each object.
+async fn passes<K, Shared, Reconcile, Pass>(
+    context: Arc<Shared>,
+    concurrency: u16,
+    store: Store<Guarded<K>>,
+    queue: Queue,
+    reconcile: Reconcile,
+    error_policy: impl Fn(Arc<Guarded<K>>, &Error, Arc<Shared>) -> Action,
+) where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    Reconcile: Fn(Arc<Guarded<K>>, Arc<Shared>) -> Pass,
+    Pass: Future<Output = Result<Action, Error>> + Send + 'static,
+{
     let passes = applier(
         |object, context| Box::pin(guarded_pass(reconcile(object, context))),
-        engine::error_policy,
-        context.clone(),
+        error_policy,
+        context,
         store,
         queue::requests(queue),
-        config,
+        Config::default().concurrency(concurrency),
     );
     passes
         .for_each(|result| async move {
@@ -178,4 +194,91 @@ async fn control<K, Reconcile, Pass>(
             }
         })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use kube::runtime::{reflector, watcher};
+    use provisioning_api::Workspace;
+
+    use super::*;
+    use crate::context::lock;
+
+    const OBJECTS: usize = 40;
+    const AT_A_TIME: u16 = 3;
+
+    /// What runs now, by object, and the most that ever ran: of all, and of one object.
+    #[derive(Default)]
+    struct Tally {
+        running: BTreeMap<String, usize>,
+        most: usize,
+        most_of_one: usize,
+        passes: BTreeMap<String, usize>,
+    }
+
+    fn begin(tally: &Mutex<Tally>, name: &str) -> usize {
+        let mut tally = lock(tally);
+        *tally.running.entry(name.to_owned()).or_default() += 1;
+        tally.most = tally.most.max(tally.running.values().sum());
+        tally.most_of_one = tally.most_of_one.max(tally.running.values().copied().max().unwrap_or(0));
+        let passes = tally.passes.entry(name.to_owned()).or_default();
+        *passes += 1;
+        *passes
+    }
+
+    fn filled(writer: &mut reflector::store::Writer<Guarded<Workspace>>) -> Store<Guarded<Workspace>> {
+        writer.apply_watcher_event(&watcher::Event::Init);
+        for number in 0..OBJECTS {
+            let object = serde_json::from_value(serde_json::json!({
+                "apiVersion": "provisioning.dev/v1alpha1", "kind": "Workspace", "spec": {},
+                "metadata": {"name": "workspace", "namespace": format!("marsh-{number}")},
+            }));
+            writer.apply_watcher_event(&watcher::Event::InitApply(object.unwrap()));
+        }
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        writer.as_reader()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passes_are_bounded_one_at_a_time_for_each_object_and_a_panic_or_an_error_stops_no_other() {
+        let mut writer = reflector::store::Writer::default();
+        let store = filled(&mut writer);
+        let (waker, queue) = queue::queue();
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let reconcile = {
+            let waker = waker.clone();
+            move |object: Arc<Guarded<Workspace>>, tally: Arc<Mutex<Tally>>| {
+                let waker = waker.clone();
+                async move {
+                    let namespace = object.namespace().unwrap_or_default();
+                    let pass = begin(&tally, &namespace);
+                    // News of itself in mid-pass: it is looked at again, afterwards.
+                    if pass == 1 {
+                        waker.wake(&namespace, "workspace");
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    *lock(&tally).running.entry(namespace.clone()).or_default() -= 1;
+                    assert!(!(pass == 1 && namespace == "marsh-7"), "planted");
+                    if pass == 1 && namespace == "marsh-11" {
+                        return Err(Error::Conflict { object: namespace });
+                    }
+                    Ok(Action::await_change())
+                }
+            }
+        };
+        let error_policy = |_, _: &Error, _| Action::requeue(Duration::from_millis(250));
+        for number in 0..OBJECTS {
+            waker.wake(&format!("marsh-{number}"), "workspace");
+        }
+        let all = passes(tally.clone(), AT_A_TIME, store, queue, reconcile, error_policy);
+        assert!(tokio::time::timeout(Duration::from_secs(60), all).await.is_err(), "the passes ended");
+        let tally = lock(&tally);
+        assert_eq!((tally.most, tally.most_of_one), (usize::from(AT_A_TIME), 1));
+        let seldom: Vec<_> = tally.passes.iter().filter(|(_, passes)| **passes < 2).collect();
+        assert!(tally.passes.len() == OBJECTS && seldom.is_empty(), "not looked at twice: {seldom:?}");
+    }
 }

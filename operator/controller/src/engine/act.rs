@@ -15,7 +15,7 @@ use super::kind::{Kind, Task};
 use super::observe::Seen;
 use super::persist::Stored;
 use super::runs::{Knowledge, RunKey};
-use super::{finalize, give_up, logs};
+use super::{finalize, give_up};
 use crate::context::Context;
 use crate::error::Error;
 use crate::{bundles, children};
@@ -34,7 +34,7 @@ pub struct Acted {
 /// Does what the stored decision says.
 ///
 /// # Errors
-/// The first request that failed. The next pass repeats it; a log that could not be kept is lost.
+/// The first request that failed. The next pass repeats it.
 pub async fn act<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) -> Result<Acted, Error> {
     let mut acted = Acted::default();
     // A request that fails keeps no later stage from being tried: what is durable is acted on, whoever else is refused.
@@ -51,7 +51,6 @@ pub async fn act<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) -> 
         }
     }
     let ended = ended_steps(seen, stored);
-    keep_first(&mut failed, logs::keep(ctx, &stored.object, &ended).await);
     keep_first(&mut failed, finalize::close_jobs(ctx, &stored.object).await);
     keep_first(&mut failed, stored.object.after_end(ctx, &seen.facts, &ended).await);
     match failed {

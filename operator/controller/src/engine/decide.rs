@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::ANNOTATION_RECONCILE;
 use provisioning_api::steps::{STATUS_SCHEMA, StepPhase, StepStatus};
-use provisioning_plan::conditions::{Standing, State, conditions};
+use provisioning_plan::conditions::{Standing, conditions};
 use provisioning_plan::decision::{Decision, Mode, Policy, Verdict, decide as plan_decide, hold};
 use provisioning_plan::settle::settle;
 use provisioning_plan::summary;
@@ -144,9 +144,11 @@ fn next_object<K: Kind>(seen: &Seen<K>, decision: &Decision, standing: Standing)
     };
     let unchanged = seen.object.run_status().is_some_and(|before| before.steps == decision.steps);
     let status = next.run_status_mut();
-    // As long as the same intent keeps failing at the API server, the error stays where people look.
+    // As long as the same intent keeps failing at the API server, the error stays where people look: written in turns
+    // with what would stand there else, it would wake the object by every write. What succeeds clears it in this pass.
     let keeps_failing = status.conditions.iter().any(|condition| condition.reason == reasons::API_ERROR);
-    if keeps_failing && unchanged && standing.state == State::Reconciling && status.observed_generation == generation {
+    let is_told = status.conditions.iter().all(|condition| condition.observed_generation == Some(generation));
+    if keeps_failing && unchanged && is_told {
         return (next, standing);
     }
     status.conditions = conditions(&standing, &status.conditions, generation, seen.now);

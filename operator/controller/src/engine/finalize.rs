@@ -8,12 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use provisioning_api::conditions::reasons;
-use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER, LABEL_OWNER_UID, MANAGER};
+use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER, LABEL_OWNER_UID, LABEL_RUN, MANAGER};
 use provisioning_api::steps::{StepEffect, StepStatus};
 use provisioning_plan::decision::Verdict;
 
 use super::act::run_name;
 use super::kind::Kind;
+use super::logs;
 use super::observe::{EXECUTOR, Seen, executor_outcome};
 use super::persist::{Stored, describe, patch_finalizers};
 use super::report::event;
@@ -23,15 +24,21 @@ use crate::error::Error;
 /// How long an ended Job stays, for people who want to look at it.
 const KEEP_JOB: SignedDuration = SignedDuration::from_mins(10);
 
-/// Writes the status of Jobs whose Pod has ended: nobody else does, we manage them.
+/// Writes the status of Jobs whose Pod has ended: nobody else does, we manage them. The log of one that failed is kept
+/// first, so that a Job that is closed has nothing more to tell.
 ///
 /// # Errors
 /// Where the API server refuses.
 pub async fn close_jobs<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
     for job in own_jobs(ctx, object) {
-        let finished =
-            job.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|all| !all.is_empty());
-        let Some(end) = end_of(ctx, &job).filter(|_| !finished) else { continue };
+        let Some(end) = end_of(ctx, &job).filter(|_| !is_closed(&job)) else { continue };
+        match if end.succeeded { Ok(()) } else { logs::keep(ctx, object, &job).await } {
+            // No log is worth a deletion that cannot go on.
+            Err(error) if object.meta().deletion_timestamp.is_some() => {
+                tracing::warn!(job = job.name_any(), error = error.chain(), "the log of a failed run is not kept");
+            }
+            kept => kept?,
+        }
         let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &job.namespace().unwrap_or_default());
         let patch = serde_json::json!({"status": job_status(&job, &end)});
         let name = job.name_any();
@@ -53,7 +60,7 @@ pub async fn clean_jobs<K: Kind>(ctx: &Context, object: &K) -> Result<Option<i64
     let now = ctx.now();
     let mut next: Option<i64> = None;
     for job in own_jobs(ctx, object) {
-        let Some(end) = end_of(ctx, &job).or_else(|| bereft(object, &job)) else { continue };
+        let Some(end) = over(ctx, object, &job) else { continue };
         let due = end.at.saturating_add(KEEP_JOB).unwrap_or(Timestamp::MAX);
         if due > now {
             let wait = due.duration_since(now).as_millis().try_into().unwrap_or(i64::MAX);
@@ -157,7 +164,9 @@ fn own_jobs<K: Kind>(ctx: &Context, object: &K) -> Vec<std::sync::Arc<Job>> {
     let mut jobs = ctx.stores.jobs.state_filter(|job| {
         job.metadata.deletion_timestamp.is_none() && job.labels().get(LABEL_OWNER_UID) == Some(&uid)
     });
-    jobs.sort_by_key(|job| job.name_any());
+    // The log of a step's last run is the one that stays.
+    let run = |job: &Job| job.labels().get(LABEL_RUN).and_then(|run| run.parse::<i64>().ok());
+    jobs.sort_by_key(|job| (run(job), job.name_any()));
     jobs
 }
 
@@ -167,15 +176,22 @@ struct End {
     succeeded: bool,
 }
 
-/// A Job that lost its Pod and whose run is over goes too, counted from its creation.
-fn bereft<K: Kind>(object: &K, job: &Job) -> Option<End> {
+fn is_closed(job: &Job) -> bool {
+    job.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|all| !all.is_empty())
+}
+
+/// The end of a Job whose run is over for its object too, whatever the clock of its node says. One that lost its Pod is
+/// counted from its creation.
+fn over<K: Kind>(ctx: &Context, object: &K, job: &Job) -> Option<End> {
     let name = job.name_any();
     let steps = object.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     if steps.iter().any(|step| step.is_open() && run_name(object, step) == name) {
         return None;
     }
-    let at = job.metadata.creation_timestamp.as_ref()?.0;
-    Some(End { at, started: None, succeeded: false })
+    end_of(ctx, job).or_else(|| {
+        let at = job.metadata.creation_timestamp.as_ref()?.0;
+        Some(End { at, started: None, succeeded: false })
+    })
 }
 
 /// When and how the Pod of a Job ended, as far as the cache knows.

@@ -1,5 +1,6 @@
 //! The last log lines of a failed run stay readable after its Job is gone: a ConfigMap per step.
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -8,11 +9,9 @@ use provisioning_api::names::{
     ANNOTATION_STEP_ID, LABEL_LOG_OF, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, LABEL_RUN,
     MANAGER, MAX_LOG,
 };
-use provisioning_api::steps::StepStatus;
 use provisioning_plan::ids::step_label;
 use provisioning_sdk::result::tail;
 
-use super::act::run_name;
 use super::finalize::delete;
 use super::kind::Kind;
 use super::observe::EXECUTOR;
@@ -24,42 +23,42 @@ pub fn log_name(owner_uid: &str, step: &str) -> String {
     format!("log-{}", step_label(&format!("{owner_uid}\n{step}")))
 }
 
-/// Keeps the logs of runs that have just failed.
+/// Keeps the log of a Job's failed run. Its Job is closed afterwards, not before: until then the next pass tries again.
 ///
 /// # Errors
 /// Where the ConfigMap cannot be written. A log that cannot be read any more is no error.
-pub async fn keep<K: Kind>(ctx: &Context, object: &K, ended: &[StepStatus]) -> Result<(), Error> {
-    let namespace = object.namespace().unwrap_or_default();
+pub async fn keep<K: Kind>(ctx: &Context, object: &K, job: &Job) -> Result<(), Error> {
+    let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
     let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
-    for step in ended.iter().filter(|step| step.class.is_some()) {
-        // The last lines; a limit in bytes would keep the first ones.
-        let parameters =
-            LogParams { container: Some(EXECUTOR.to_owned()), tail_lines: Some(300), ..LogParams::default() };
-        match pods.logs(&run_name(object, step), &parameters).await {
-            Ok(text) if !text.is_empty() => store(ctx, object, step, &tail(&text, MAX_LOG)).await?,
-            Ok(_) => {}
-            Err(error) => tracing::info!(step = step.id, %error, "the log of a failed run cannot be read"),
+    // The last lines; a limit in bytes would keep the first ones.
+    let parameters = LogParams { container: Some(EXECUTOR.to_owned()), tail_lines: Some(300), ..LogParams::default() };
+    match pods.logs(&name, &parameters).await {
+        Ok(text) if !text.is_empty() => store(ctx, object, job, &tail(&text, MAX_LOG)).await,
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::info!(job = name, %error, "the log of a failed run cannot be read");
+            Ok(())
         }
     }
-    Ok(())
 }
 
-async fn store<K: Kind>(ctx: &Context, object: &K, step: &StepStatus, text: &str) -> Result<(), Error> {
+async fn store<K: Kind>(ctx: &Context, object: &K, job: &Job, text: &str) -> Result<(), Error> {
     let uid = object.uid().unwrap_or_default();
-    let name = log_name(&uid, &step.id);
+    let step = job.annotations().get(ANNOTATION_STEP_ID).cloned().unwrap_or_default();
+    let name = log_name(&uid, &step);
     let labels = [
         (LABEL_MANAGED_BY, MANAGER.to_owned()),
         (LABEL_OWNER_UID, uid),
         (LABEL_OWNER_KIND, K::KIND.to_owned()),
         (LABEL_OWNER_NAME, object.name_any()),
-        (LABEL_LOG_OF, step_label(&step.id)),
-        (LABEL_RUN, step.run.to_string()),
+        (LABEL_LOG_OF, step_label(&step)),
+        (LABEL_RUN, job.labels().get(LABEL_RUN).cloned().unwrap_or_default()),
     ];
     let map = ConfigMap {
         metadata: ObjectMeta {
             name: Some(name.clone()),
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
-            annotations: Some([(ANNOTATION_STEP_ID.to_owned(), step.id.clone())].into()),
+            annotations: Some([(ANNOTATION_STEP_ID.to_owned(), step)].into()),
             ..ObjectMeta::default()
         },
         data: Some([("log".to_owned(), text.to_owned())].into()),
