@@ -1,4 +1,5 @@
-//! Faults, made from outside: processes are killed on the machine, servers rebooted, the platform stopped.
+//! Faults, made from outside: processes are killed or frozen on the machine, Pods lose their network, servers are rebooted,
+//! the platform is stopped.
 //!
 //! A process is named by the Pod that it runs in and by its program, and found by the Pod's uid in its cgroup. That is the
 //! same on no two clusters, so nobody else's operator on this machine can be hit.
@@ -9,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
@@ -26,6 +28,8 @@ use crate::wait::until;
 const DEADLINE: Duration = Duration::from_secs(300);
 /// The operator's program.
 const OPERATOR: &str = "/provisioning-operator";
+/// Who leads is written there.
+const LEASE: &str = "provisioning-operator";
 
 /// A process in a Pod, found before the moment at which it shall die.
 #[derive(Clone, Debug)]
@@ -45,11 +49,73 @@ impl Victim {
         ensure!(is_in_pod(self.pid, &uid), "process {} of pod {} is gone already", self.pid, self.pod.name_any());
         kill_pid(self.pid).await
     }
+
+    /// Stops it where it is. It goes on when the returned value is dropped.
+    ///
+    /// # Errors
+    /// Where it is gone already.
+    pub async fn freeze(&self) -> Result<Frozen> {
+        signal(self.pid, "STOP").await?;
+        Ok(Frozen(self.pid))
+    }
+
+    /// Takes the network away from the whole Pod: what it sends and what is sent to it is dropped without a word. It is
+    /// back when the returned value is dropped.
+    ///
+    /// # Errors
+    /// Where `iptables` refuses.
+    pub async fn cut_off(&self) -> Result<CutOff> {
+        let cut = CutOff(self.pid);
+        for chain in CutOff::CHAINS {
+            let status = Command::from(cut.rule("-I", chain)).status().await?;
+            ensure!(status.success(), "iptables -I {chain} in the network of pid {}: {status}", self.pid);
+        }
+        Ok(cut)
+    }
+}
+
+/// A process that stands still.
+#[derive(Debug)]
+pub struct Frozen(u32);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        let _ = std::process::Command::new("kill").args(["-s", "CONT", &self.0.to_string()]).status();
+    }
+}
+
+/// A Pod without network.
+#[derive(Debug)]
+pub struct CutOff(u32);
+
+impl CutOff {
+    const CHAINS: [&'static str; 2] = ["INPUT", "OUTPUT"];
+
+    fn rule(&self, verb: &str, chain: &str) -> std::process::Command {
+        // The namespace of the Pod is that of each of its processes; the rules go with it.
+        let pid = self.0.to_string();
+        let mut command = std::process::Command::new("nsenter");
+        command.args(["--target", &pid, "--net", "iptables", "-w", verb, chain, "-j", "DROP"]);
+        command
+    }
+}
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        for chain in Self::CHAINS {
+            let _ = self.rule("-D", chain).status();
+        }
+    }
 }
 
 async fn kill_pid(pid: u32) -> Result<()> {
-    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().await?;
-    ensure!(status.success(), "kill -9 {pid}: {status}");
+    signal(pid, "KILL").await
+}
+
+async fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().await?;
+    ensure!(status.success(), "kill -s {name} {pid}: {status}");
     Ok(())
 }
 
@@ -67,10 +133,19 @@ fn runs_program(pid: u32, program: &str) -> bool {
 
 /// The process of a program in a Pod, while it runs.
 pub fn process_of(pod: &Pod, program: &str) -> Option<Victim> {
+    find_process(pod, |pid| runs_program(pid, program))
+}
+
+/// The process that holds a Pod together as long as the Pod lives, whatever its containers do.
+pub fn sandbox_of(pod: &Pod) -> Option<Victim> {
+    find_process(pod, |pid| runs_program(pid, "/pause"))
+}
+
+fn find_process(pod: &Pod, is_it: impl Fn(u32) -> bool) -> Option<Victim> {
     let uid = pod.uid()?;
     let entries = std::fs::read_dir("/proc").ok()?;
     let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.find(|pid| runs_program(*pid, program) && is_in_pod(*pid, &uid))?;
+    let pid = pids.find(|pid| is_it(*pid) && is_in_pod(*pid, &uid))?;
     Some(Victim { pid, pod: pod.clone() })
 }
 
@@ -86,11 +161,8 @@ impl Cluster {
     /// # Errors
     /// Where there is none in time.
     pub async fn operator(&self) -> Result<Victim> {
-        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.system);
-        let labels =
-            ListParams::default().labels("app.kubernetes.io/name=provisioning,app.kubernetes.io/component=operator");
         until("the operator runs", DEADLINE, || async {
-            let found = pods.list(&labels).await?.items;
+            let found = self.operators().await?;
             let alive = found.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
             let seen =
                 || format!("{} pods: {:?}", found.len(), found.iter().map(|pod| &pod.status).collect::<Vec<_>>());
@@ -99,22 +171,72 @@ impl Cluster {
         .await
     }
 
-    /// Takes the operator away (0) or brings it back (1), and waits until it is so.
+    /// The process of the operator that leads.
+    ///
+    /// # Errors
+    /// Where none leads in time.
+    pub async fn leader(&self) -> Result<Victim> {
+        until("an operator leads", DEADLINE, || async {
+            let (found, holder) = (self.operators().await?, self.lease_holder().await?);
+            let leads = found.iter().find(|pod| holder.contains(&pod.name_any()));
+            Ok(leads
+                .and_then(|pod| process_of(pod, OPERATOR))
+                .ok_or_else(|| format!("the Lease is held by '{holder}'")))
+        })
+        .await
+    }
+
+    /// Waits until another operator than this one leads.
+    ///
+    /// # Errors
+    /// Where none does.
+    pub async fn replaced(&self, leader: &Victim) -> Result<()> {
+        let name = leader.pod.name_any();
+        until(&format!("another operator than {name} leads"), DEADLINE, || async {
+            let holder = self.lease_holder().await?;
+            Ok(if holder.is_empty() || holder.contains(&name) { Err(holder) } else { Ok(()) })
+        })
+        .await
+    }
+
+    /// Waits until the container of an operator was started again, or its Pod is gone.
+    ///
+    /// # Errors
+    /// Where it lives on.
+    pub async fn started_again(&self, victim: &Victim) -> Result<()> {
+        let name = victim.pod.name_any();
+        until(&format!("{name} was started again"), DEADLINE, || async {
+            let found = self.operators().await?;
+            let now = found.iter().find(|pod| pod.name_any() == name).map(restarts);
+            Ok(if now.is_some_and(|now| now <= restarts(&victim.pod)) { Err(format!("{now:?}")) } else { Ok(()) })
+        })
+        .await
+    }
+
+    async fn operators(&self) -> Result<Vec<Pod>> {
+        let labels =
+            ListParams::default().labels("app.kubernetes.io/name=provisioning,app.kubernetes.io/component=operator");
+        Ok(Api::<Pod>::namespaced(self.client.clone(), &self.system).list(&labels).await?.items)
+    }
+
+    async fn lease_holder(&self) -> Result<String> {
+        let lease = Api::<Lease>::namespaced(self.client.clone(), &self.system).get(LEASE).await?;
+        Ok(lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default())
+    }
+
+    /// Takes the operator away (0) or has so many of it, and waits until it is so.
     ///
     /// # Errors
     /// Where it does not become so.
-    pub async fn scale_operator(&self, replicas: i32) -> Result<()> {
+    pub async fn scale_operator(&self, replicas: usize) -> Result<()> {
         let deployments = Api::<Deployment>::namespaced(self.client.clone(), &self.system);
         let patch = Patch::Merge(serde_json::json!({"spec": {"replicas": replicas}}));
         deployments.patch_scale("provisioning-operator", &PatchParams::default(), &patch).await?;
-        if replicas > 0 {
-            return self.operator().await.map(drop);
-        }
-        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.system);
-        let labels = ListParams::default().labels("app.kubernetes.io/component=operator");
-        until("the operator is away", DEADLINE, || async {
-            let left = pods.list(&labels).await?.items.len();
-            Ok(if left == 0 { Ok(()) } else { Err(format!("{left} pods")) })
+        until(&format!("there are {replicas} operators"), DEADLINE, || async {
+            let found = self.operators().await?;
+            let ready = found.iter().filter(|pod| is_ready(pod)).count();
+            let so = found.len() == replicas && ready == replicas;
+            Ok(if so { Ok(()) } else { Err(format!("{} pods, {ready} of them Ready", found.len())) })
         })
         .await
     }

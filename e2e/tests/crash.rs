@@ -19,11 +19,11 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, LogParams};
 use provisioning_api::names::{ANNOTATION_STEP_ID, LABEL_OWNER_UID, LABEL_RUN, WORKSPACE_NAME};
 use provisioning_api::steps::{StepPhase, StepStatus};
 use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
-use provisioning_e2e::faults::{process_of, restarts, runs_until_wiped};
+use provisioning_e2e::faults::{process_of, restarts, runs_until_wiped, sandbox_of};
 use provisioning_e2e::{Case, Kind, case, describe, is_ready, step};
 use serde_json::Value;
 
@@ -292,6 +292,27 @@ mod a_fault_of_one_run {
         assert_same_end(&end);
     }
 
+    /// The runner hears nothing any more, and takes the script up again where it is.
+    #[test]
+    #[ignore = "needs a cluster: scripts/e2e"]
+    fn a_server_without_network_in_mid_install_completes_it_once() {
+        let end = shared("a_server_without_network_in_mid_install_completes_it_once", |case: Case| async move {
+            let hits = Hits::default();
+            let executor = installing(&case, &mut Hits::default()).await?;
+            let machine = sandbox_of(&case.machine(SERVERS[0]).await?).context("the machine has no sandbox")?;
+            let cut = machine.cut_off().await?;
+            let pods = Api::<Pod>::namespaced(case.cluster.client.clone(), &case.namespace);
+            let lost = case.until("the runner has lost the server", PATIENCE, || async {
+                let log = pods.logs(&executor.name_any(), &LogParams::default()).await?;
+                Ok(if log.contains("trying again with a new session") { Ok(()) } else { Err(log) })
+            });
+            lost.await?;
+            drop(cut);
+            ready(&case, &hits).await
+        });
+        assert_same_end(&end);
+    }
+
     #[test]
     #[ignore = "needs a cluster: scripts/e2e"]
     fn a_server_rebooted_in_mid_install_completes_it_once() {
@@ -356,6 +377,50 @@ mod b_fault_of_the_cluster {
             nothing_left(&case).await?;
             undone(&seen.await??)?;
             Ok(end)
+        });
+        assert_same_end(&end);
+    }
+
+    /// It sleeps through its replacement, wakes in the middle of the other one's work, and may do nothing more.
+    #[test]
+    #[ignore = "needs a cluster: scripts/e2e"]
+    fn a_leader_frozen_past_its_replacement_does_nothing_more() {
+        let end = alone("a_leader_frozen_past_its_replacement_does_nothing_more", |case: Case| async move {
+            let mut hits = Hits { operators: 1, ..Hits::default() };
+            case.cluster.scale_operator(2).await?;
+            let run = async {
+                installing(&case, &mut hits).await?;
+                let leader = case.cluster.leader().await?;
+                let frozen = leader.freeze().await?;
+                hits.note(&case).await?;
+                case.cluster.replaced(&leader).await?;
+                drop(frozen);
+                let end = ready(&case, &hits).await?;
+                case.cluster.started_again(&leader).await?;
+                Ok(end)
+            };
+            let run: Result<Value> = run.await;
+            case.cluster.scale_operator(1).await?;
+            run
+        });
+        assert_same_end(&end);
+    }
+
+    #[test]
+    #[ignore = "needs a cluster: scripts/e2e"]
+    fn an_operator_without_network_gives_up_its_leadership_and_goes_on_later() {
+        let name = "an_operator_without_network_gives_up_its_leadership_and_goes_on_later";
+        let end = alone(name, |case: Case| async move {
+            let mut hits = Hits { operators: 1, ..Hits::default() };
+            installing(&case, &mut hits).await?;
+            let operator = case.cluster.operator().await?;
+            let sandbox = sandbox_of(&operator.pod).context("the operator has no sandbox")?;
+            let cut = sandbox.cut_off().await?;
+            hits.note(&case).await?;
+            case.cluster.started_again(&operator).await?;
+            drop(cut);
+            case.cluster.replace_where_backed_off(&operator).await?;
+            ready(&case, &hits).await
         });
         assert_same_end(&end);
     }

@@ -42,8 +42,8 @@ pub const LABEL_LIVE: &str = "provisioning.dev/live";
 pub const ANNOTATION_RECONCILE: &str = "provisioning.dev/reconcile-requested-at";
 /// On a BatchWorkflow: names of steps, separated by commas, that are passed over instead of tried (again).
 pub const ANNOTATION_SKIP_STEPS: &str = "provisioning.dev/skip-steps";
-/// On an object that a workflow made: the run of the step that applied it last.
-pub const ANNOTATION_APPLIED: &str = "provisioning.dev/applied-run";
+/// On an object that a workflow made: the step that applied it last, and its run (`STEP/RUN`).
+pub const ANNOTATION_APPLIED: &str = "provisioning.dev/applied-by";
 /// On a ConfigMap with a bundle: `sha256:…` over the bundle.
 pub const ANNOTATION_DIGEST: &str = "provisioning.dev/digest";
 /// Full step id, on Jobs and Pods.

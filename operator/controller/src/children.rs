@@ -1,7 +1,7 @@
 //! Steps without a Job: one API write on a child object (protocols §2).
 
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
@@ -42,6 +42,9 @@ pub async fn apply<K: Kind>(
         ctx.runs.set(key, Knowledge::Over(taken(owner, other, child)));
         return Ok(true);
     }
+    if found.as_ref().is_some_and(|live| is_past(live, step)) {
+        return Err(Error::Conflict { object: name });
+    }
     if found.as_ref().is_some_and(|live| live.metadata.deletion_timestamp.is_some()) {
         // Its end wakes the owner, whose pass then comes here again.
         return Ok(false);
@@ -59,27 +62,39 @@ pub async fn apply<K: Kind>(
             ctx.runs.set(key, Knowledge::Created(ctx.now()));
             Ok(false)
         }
-        // The step fails with the API server's own words.
-        Err(kube::Error::Api(status)) if refusal(status.code).is_some() => {
-            let (class, reason) = refusal(status.code).unwrap_or((FailureClass::Invalid, "Refused"));
-            let mut outcome = Outcome::failed(class, reason, status.message.clone());
+        Err(source) => {
+            let Some(mut outcome) = refusal(&source) else {
+                return Err(Error::request(if existed { "update" } else { "create" }, name, source));
+            };
             outcome.harmless = !existed;
             ctx.runs.set(key, Knowledge::Over(outcome));
             Ok(true)
         }
-        Err(source) => Err(Error::request(if existed { "update" } else { "create" }, name, source)),
     }
 }
 
-/// What a status code says about a write: not as it is written (a rule of the CRD, and a policy that gives no reason of
+/// The end of a step whose write was refused, in the API server's own words. What its code says: not as it is written (a rule of the CRD, and a policy that gives no reason of
 /// its own), or not by us and not now (rights, a quota, a policy with reason Forbidden), which may change without the
 /// object.
-fn refusal(code: u16) -> Option<(FailureClass, &'static str)> {
-    match code {
-        400 | 422 => Some((FailureClass::Invalid, "Refused")),
-        403 => Some((FailureClass::Unauthorized, "Forbidden")),
-        _ => None,
-    }
+fn refusal(error: &kube::Error) -> Option<Outcome> {
+    let kube::Error::Api(status) = error else { return None };
+    let (class, reason) = match status.code {
+        400 | 422 => (FailureClass::Invalid, "Refused"),
+        403 => (FailureClass::Unauthorized, "Forbidden"),
+        _ => return None,
+    };
+    Some(Outcome::failed(class, reason, status.message.clone()))
+}
+
+/// Value of the annotation that says which run of which step wrote a child last.
+pub fn applied_by(step: &StepStatus) -> String {
+    format!("{}/{}", step.id, step.run)
+}
+
+/// Whether a child was written by a later run of this step already: then whoever asks has slept.
+fn is_past(live: &DynamicObject, step: &StepStatus) -> bool {
+    let applied = live.annotations().get(ANNOTATION_APPLIED).and_then(|value| value.rsplit_once('/'));
+    applied.is_some_and(|(id, run)| id == step.id && run.parse::<i64>().is_ok_and(|run| run > step.run))
 }
 
 fn fill<K: Kind>(object: &mut DynamicObject, owner: &K, step: &StepStatus, child: &Child) {
@@ -89,7 +104,7 @@ fn fill<K: Kind>(object: &mut DynamicObject, owner: &K, step: &StepStatus, child
     labels.insert(LABEL_OWNER_KIND.to_owned(), K::KIND.to_owned());
     labels.insert(LABEL_OWNER_NAME.to_owned(), owner.name_any());
     let annotations = object.annotations_mut();
-    annotations.insert(ANNOTATION_APPLIED.to_owned(), step.run.to_string());
+    annotations.insert(ANNOTATION_APPLIED.to_owned(), applied_by(step));
     if let Some(reconcile) = &child.reconcile {
         annotations.insert(ANNOTATION_RECONCILE.to_owned(), reconcile.clone());
     }
@@ -116,6 +131,26 @@ pub async fn release<K: Kind>(ctx: &Context, owner: &K, kind: &str, name: &str) 
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(source) => Err(Error::request("patch", format!("{kind} {namespace}/{name}"), source)),
     }
+}
+
+/// Kinds that a child may have.
+const CHILD_KINDS: [&str; 2] = ["Server", "Taskserv"];
+
+/// Everything that carries this owner's uid and is not on its way out, from the API server itself.
+///
+/// # Errors
+/// Where it does not answer.
+pub async fn owned<K: Kind>(ctx: &Context, owner: &K) -> Result<Vec<(&'static str, String)>, Error> {
+    let namespace = owner.namespace().unwrap_or_default();
+    let labels = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={}", owner.uid().unwrap_or_default()));
+    let mut found = Vec::new();
+    for kind in CHILD_KINDS {
+        let list = api(ctx, &namespace, kind).0.list_metadata(&labels).await;
+        let list = list.map_err(|source| Error::request("list", format!("{kind}s in {namespace}"), source))?;
+        let stays = list.items.iter().filter(|child| child.metadata.deletion_timestamp.is_none());
+        found.extend(stays.map(|child| (kind, child.name_any())));
+    }
+    Ok(found)
 }
 
 fn is_ours<K: Kind>(owner: &K, object: &DynamicObject) -> bool {
@@ -197,11 +232,10 @@ pub async fn delete_named<K: Kind>(ctx: &Context, owner: &K, child: &Child, key:
     match api.delete(&child.name, &parameters).await {
         Ok(_) => Ok(false),
         Err(kube::Error::Api(status)) if status.code == 404 => over(Outcome::succeeded()),
-        Err(kube::Error::Api(status)) if refusal(status.code).is_some() => {
-            let (class, reason) = refusal(status.code).unwrap_or((FailureClass::Invalid, "Refused"));
-            over(Outcome::failed(class, reason, status.message.clone()))
-        }
-        Err(source) => Err(Error::request("delete", name, source)),
+        Err(source) => match refusal(&source) {
+            Some(outcome) => over(outcome),
+            None => Err(Error::request("delete", name, source)),
+        },
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Context {
     pub clock: Clock,
     /// Accounts and bindings known to be there (`Kind namespace/name`).
     pub made: Mutex<BTreeSet<String>>,
+    /// Told when a later leader was seen.
+    pub superseded: tokio::sync::Notify,
     /// Bundle copies known to be in a workspace (`namespace/name`).
     pub copied: Mutex<BTreeSet<String>>,
 }

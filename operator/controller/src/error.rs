@@ -22,6 +22,14 @@ pub enum Error {
         /// Which object.
         object: String,
     },
+    /// A later leader has raised the epoch: this process must end.
+    #[error("the Workspace in {namespace} has epoch {epoch}, of a later leader than this process")]
+    Superseded {
+        /// Namespace.
+        namespace: String,
+        /// Its epoch.
+        epoch: i64,
+    },
     /// The API server did not answer a write in time; it may have been applied.
     #[error("the write of {object} was not answered in time")]
     Unanswered {
@@ -84,7 +92,7 @@ impl Error {
     /// Class of the error; also the metric's label.
     pub fn category(&self) -> Category {
         match self {
-            Error::Conflict { .. } => Category::Conflict,
+            Error::Conflict { .. } | Error::Superseded { .. } => Category::Conflict,
             Error::Request { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
                     Category::Permanent

@@ -92,6 +92,7 @@ pub async fn run(
         written: Written::default(),
         metrics,
         clock,
+        superseded: tokio::sync::Notify::new(),
         made: std::sync::Mutex::default(),
         copied: std::sync::Mutex::default(),
     });
@@ -107,6 +108,8 @@ pub async fn run(
         biased;
         () = &mut shutdown => Ok(()),
         _ = leads.wait_for(|leads| !*leads) => Err(RunError::LeadershipLost),
+        // The election may not know yet: a process that slept, or that hears nothing of its Lease.
+        () = context.superseded.notified() => Err(RunError::LeadershipLost),
         () = controllers(&context, queues) => Err(RunError::WatchEnded),
         () = probes::run(context.clone()) => Err(RunError::WatchEnded),
         // A cache that nobody feeds is worse than no operator.

@@ -37,6 +37,9 @@ const CONCURRENCY: usize = 32;
 /// A server that failed because it could not be reached is looked at again after this time.
 const SECOND_CHANCE: SignedDuration = SignedDuration::from_mins(5);
 
+/// How the value of the annotation begins that asks for it.
+const SECOND_CHANCE_MARK: &str = "second-chance/";
+
 /// What is remembered of knocks; lost with the process, which only costs one more look.
 #[derive(Debug, Default)]
 struct Memory {
@@ -64,9 +67,12 @@ async fn round(context: &Context, memory: &mut Memory) {
     let now = context.now();
     for server in &servers {
         let Some(failed_at) = due_for_second_chance(server, now) else { continue };
-        let value = format!("second-chance/{}", failed_at.as_second());
-        // Once per failure: where nothing came of it, the next one needs a person.
-        if server.annotations().get(ANNOTATION_RECONCILE) != Some(&value) {
+        let value = format!("{SECOND_CHANCE_MARK}{}", failed_at.as_second());
+        // Once: where nothing came of it, the next one needs a person. Whoever asked later, or a machine that was Ready
+        // and is silent now, has left another value there.
+        let used =
+            server.annotations().get(ANNOTATION_RECONCILE).is_some_and(|value| value.starts_with(SECOND_CHANCE_MARK));
+        if !used {
             ask(context, server, value).await;
         }
     }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::names::{
     MAX_EXTERNAL_ID, MAX_OUTPUT, MAX_OUTPUT_COUNT, MAX_OUTPUTS, MAX_REASON, MAX_STEP_MESSAGE,
 };
-use provisioning_api::steps::{Direction, FailureClass, StepEffect, StepPhase, StepStatus};
+use provisioning_api::steps::{Direction, FailureClass, StepAction, StepEffect, StepPhase, StepStatus};
 
 use crate::observed::{Observed, Outcome, RunView};
 
@@ -19,6 +19,8 @@ pub fn settle(steps: &[StepStatus], observed: &Observed, now: Timestamp) -> Vec<
         let Some(RunView::Ended(outcome)) = observed.get(&settled[position].id) else { continue };
         let others: usize = settled.iter().filter(|step| step.id != settled[position].id).map(size_of_outputs).sum();
         let bounded = match (direction, outcome.class) {
+            // A child has done all that was asked of it: its outputs are an offer, and can be read there.
+            (Direction::Forward, None) if settled[position].action == StepAction::Apply => offered(outcome, others),
             (Direction::Forward, None) => within_bounds(outcome, others),
             // Nothing but their words is kept.
             (Direction::Forward, Some(_)) | (Direction::Undo, _) => outcome.clone(),
@@ -65,6 +67,17 @@ fn end(step: &mut StepStatus, direction: Direction, outcome: &Outcome, now: Time
     if direction == Direction::Forward && step.action.has_effect() && !outcome.harmless {
         step.effect = StepEffect::Possible;
     }
+}
+
+/// The outputs of a child where they fit, and none where not.
+fn offered(outcome: &Outcome, others: usize) -> Outcome {
+    let fits = within_bounds(outcome, others);
+    if fits.class.is_none() {
+        return fits;
+    }
+    let bare = Outcome { outputs: BTreeMap::new(), ..outcome.clone() };
+    let bare = within_bounds(&bare, others);
+    Outcome { message: format!("outputs left out: {}", fits.message), ..bare }
 }
 
 /// A result that does not fit into the object turns a success into a failure that says so: the API server would refuse

@@ -25,10 +25,14 @@ alive() {
   esac
 }
 
-# BASE EXPECTED NEW: puts the file NEW in the place of the marker if that is still the expected one (a digest, or `-`).
-swap() {
+# BASE: one runner at a time, until this program ends.
+control() {
   exec 9>"$1.control" || exit
   flock --wait 20 9 || fail "another runner holds $1.control"
+}
+
+# BASE EXPECTED NEW, under control: puts the file NEW in the place of the marker if that is still the expected one (a digest, or `-`).
+swap() {
   current=-
   if [ -e "$1.json" ]; then
     current=$(checksum "$1.json") || exit
@@ -78,14 +82,20 @@ bundle-commit) # UPLOADED FOLDER
   find "$(dirname "$2")" -mindepth 1 -maxdepth 1 -name '*.tmp-*' \( -mmin +60 -o -name '*.replaced' \) -exec rm -rf {} +
   ;;
 mark) # BASE EXPECTED NEW
+  control "$1"
   swap "$1" "$2" "$3"
   ;;
 start) # BASE EXPECTED STAGING RUN UNIT SECONDS NU BUNDLE SCRIPT ROOT VOLATILE REQUEST; STAGING: log, marker.json
   base=$1 expected=$2 staging=$3 run=$4 unit=$5 seconds=$6 nu=$7 bundle=$8
   shift 8
   script=$1 root=$2 volatile=$3 request=$4
+  control "$base"
+  # The runner has looked; but one that lost its connection may have started the script since, under the marker that this
+  # one expects. What is alive keeps its files, and is found at the next look.
+  units=$(systemctl list-units --all --plain --no-legend \
+    --state=active,activating,deactivating,reloading "${unit%-*}-*") || fail "systemd does not answer"
+  [ -z "$units" ] || exit 76
   swap "$base" "$expected" "$staging/marker.json" || exit
-  # Nothing of this step is alive (the runner has seen to it), so what earlier runs left can go.
   rm -rf "$base".run-* "$volatile/${unit%-*}"-*
   mv -T "$staging" "$base.run-$run" || exit
   rm -rf "$base".new-*

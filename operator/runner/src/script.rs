@@ -13,7 +13,7 @@ use crate::fence::Fence;
 use crate::layout::Place;
 use crate::protocol::{Ask, Decision, Execution, Marker, Phase, decide};
 use crate::secrets::Secrets;
-use crate::server::{Facts, Seen, Server, ServerError, Start};
+use crate::server::{Facts, STDERR_TAIL, Seen, Server, ServerError, Start};
 use crate::ssh::Destination;
 use crate::{Outputs, Settings, with_sessions};
 
@@ -226,7 +226,8 @@ impl ScriptRun<'_> {
     }
 
     async fn script_failure(&self, server: &Server<'_>, execution: i64, code: i32) -> Result<Failure, Failure> {
-        let stderr = self.secrets.redact(&server.stderr(&self.place, execution).await?);
+        let end = server.stderr(&self.place, execution).await?;
+        let stderr = self.secrets.redact_tail(&end, end.len() >= STDERR_TAIL);
         for line in stderr.lines() {
             tracing::error!(event = "stderr", message = line);
         }

@@ -54,14 +54,21 @@ impl Secrets {
         &self.values
     }
 
-    /// Text without any of the values, or any line of one.
+    /// Text without any of the values, or any line of one, plain or as JSON writes it.
     pub fn redact(&self, text: &str) -> String {
-        let mut hidden: Vec<&str> =
-            self.values.values().flat_map(|value| value.lines().chain([value.as_str()])).collect();
+        let parts = self.values.values().flat_map(|value| value.lines().chain([value.as_str()]));
+        let mut hidden: Vec<String> = parts.flat_map(|part| [part.to_owned(), in_json(part)]).collect();
         hidden.retain(|part| part.len() >= MIN_REDACTED);
         // The longest first: a value may hold another one.
         hidden.sort_by_key(|part| std::cmp::Reverse(part.len()));
-        hidden.iter().fold(text.to_owned(), |text, part| text.replace(part, REDACTED))
+        hidden.dedup();
+        hidden.iter().fold(text.to_owned(), |text, part| text.replace(part.as_str(), REDACTED))
+    }
+
+    /// The end of a longer text: of its first line, which is cut, nothing is told, because a secret could be cut as well.
+    pub fn redact_tail(&self, text: &str, is_cut: bool) -> String {
+        let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
+        self.redact(if is_cut && !self.values.is_empty() { rest } else { text })
     }
 
     /// Outputs as they are, if none holds a secret.
@@ -74,6 +81,12 @@ impl Secrets {
             None => Ok(outputs),
         }
     }
+}
+
+/// A text as it stands in JSON, without the quotes.
+fn in_json(text: &str) -> String {
+    let written = serde_json::Value::from(text).to_string();
+    written[1..written.len() - 1].to_owned()
 }
 
 #[cfg(test)]
@@ -91,6 +104,17 @@ mod tests {
         assert_eq!(all.redact("heron-4711-nest"), "[redacted]");
         assert_eq!(all.redact("bad line abcdef"), "bad line [redacted]");
         assert_eq!(all.redact("the END"), "the END");
+        let all = secrets(&[("password", "pa\"ss\\x9\t")]);
+        assert_eq!(all.redact(r#"{"password":"pa\"ss\\x9\t"}"#), r#"{"password":"[redacted]"}"#);
+    }
+
+    #[test]
+    fn a_line_that_is_cut_is_not_told_where_there_are_secrets() {
+        let all = secrets(&[("password", "heron-4711")]);
+        assert_eq!(all.redact_tail("4711 is wrong\nlogin failed", true), "login failed");
+        assert_eq!(all.redact_tail("4711 is wrong", true), "");
+        assert_eq!(all.redact_tail("nest 4711\nlogin failed", false), "nest 4711\nlogin failed");
+        assert_eq!(Secrets::default().redact_tail("half a line\nend", true), "half a line\nend");
     }
 
     #[test]

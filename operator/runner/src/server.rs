@@ -27,6 +27,8 @@ const FOLLOW_TICKS: u32 = 24;
 const ABSENT: u32 = 3;
 const INCOMPLETE: u32 = 74;
 const CONFLICT: u32 = 76;
+/// How much of a script's stderr is read; `helper.sh` has the same number.
+pub const STDERR_TAIL: usize = 65536;
 
 /// Why something could not be done on a server.
 #[derive(Debug, thiserror::Error)]
@@ -345,7 +347,7 @@ impl<'a> Server<'a> {
         Ok(News { execution: Execution { alive: alive == "yes", exit }, stdout })
     }
 
-    /// The last 64 KiB of an execution's stderr.
+    /// The last [`STDERR_TAIL`] bytes of an execution's stderr.
     ///
     /// # Errors
     /// [`ServerError`]

@@ -1,6 +1,6 @@
 //! The claim: nothing acts before it holds its run (protocols §2, step 4).
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -15,6 +15,25 @@ use crate::request::{Envelope, Owner};
 
 /// A read of the owner older than this is no basis for a mutating call.
 const FRESH: Duration = Duration::from_secs(30);
+
+/// When a read began, by two clocks: one stands still while a machine sleeps, the other may be set.
+#[derive(Clone, Copy, Debug)]
+struct ReadAt {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl ReadAt {
+    fn now() -> Self {
+        ReadAt { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// Whether both clocks say that it was a moment ago. A wall clock that was set back says nothing.
+    fn is_fresh(self, now: ReadAt) -> bool {
+        let steady = now.steady.duration_since(self.steady);
+        steady <= FRESH && now.wall.duration_since(self.wall).is_ok_and(|wall| wall <= FRESH)
+    }
+}
 
 /// Why an executor may not act.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +69,7 @@ pub struct Claim {
     run: i64,
     direction: Direction,
     input_hash: String,
-    read_at: Instant,
+    read_at: ReadAt,
 }
 
 impl Claim {
@@ -67,7 +86,7 @@ impl Claim {
             run: envelope.run,
             direction: envelope.direction,
             input_hash: envelope.input_hash.clone(),
-            read_at: Instant::now(),
+            read_at: ReadAt::now(),
         };
         let epoch = claim.read_open_step().await?;
         let workspaces: Api<Workspace> = Api::namespaced(claim.client.clone(), &claim.owner.namespace);
@@ -86,7 +105,7 @@ impl Claim {
     /// # Errors
     /// [`ClaimError::Refused`] where the run is no longer open.
     pub async fn confirm(&mut self) -> Result<(), ClaimError> {
-        if self.read_at.elapsed() > FRESH {
+        if !self.read_at.is_fresh(ReadAt::now()) {
             self.read_open_step().await?;
         }
         Ok(())
@@ -94,7 +113,7 @@ impl Claim {
 
     /// Reads the owner and compares; returns the epoch of the open entry.
     async fn read_open_step(&mut self) -> Result<i64, ClaimError> {
-        let began = Instant::now();
+        let began = ReadAt::now();
         let gvk = GroupVersionKind::gvk(GROUP, VERSION, &self.owner.kind);
         let plural = format!("{}s", self.owner.kind.to_lowercase());
         let resource = ApiResource::from_gvk_with_plural(&gvk, &plural);
@@ -176,4 +195,22 @@ async fn create_lease<P>(client: &Client, envelope: &Envelope<P>, identity: &Ide
 
 fn request(object: &str, source: kube::Error) -> ClaimError {
     ClaimError::Request { object: object.to_owned(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_fresh_only_where_both_clocks_say_so() {
+        let then = ReadAt::now();
+        let after = |steady, wall| ReadAt {
+            steady: then.steady + Duration::from_secs(steady),
+            wall: then.wall + Duration::from_secs(wall),
+        };
+        assert!(then.is_fresh(after(30, 30)));
+        // Too long ago; the machine slept; the wall clock was set forward, stood still, was set back.
+        assert!(!then.is_fresh(after(31, 31)) && !then.is_fresh(after(1, 31)) && !then.is_fresh(after(31, 0)));
+        assert!(!then.is_fresh(ReadAt { steady: then.steady, wall: then.wall - Duration::from_secs(1) }));
+    }
 }

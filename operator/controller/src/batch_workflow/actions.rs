@@ -36,8 +36,18 @@ pub(crate) fn delete_view(
 ) -> (RunView, Option<Timestamp>) {
     // To be deleted, or perhaps gone already: only the API server knows, and is asked.
     let Some(view) = seen.filter(|view| view.deleting) else { return (RunView::Missing { ours: true }, deadline) };
+    going_view(child, &view, deadline, now)
+}
+
+/// How an object stands that is on its way out.
+pub(crate) fn going_view(
+    child: &Child,
+    view: &ChildView,
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+) -> (RunView, Option<Timestamp>) {
     let (kind, name) = (child.kind, &child.name);
-    match view.standing {
+    match &view.standing {
         Standing::Stalled(text) => {
             let class = view.class.unwrap_or(FailureClass::Invalid);
             let outcome = Outcome::failed(class, CHILD_FAILED, format!("deletion of {kind} '{name}': {text}"));

@@ -29,8 +29,8 @@ pub struct ChildView {
     pub ours: bool,
     /// It is on its way out.
     pub deleting: bool,
-    /// The run that applied it last.
-    pub applied_run: Option<i64>,
+    /// The step and run that applied it last.
+    pub applied_by: Option<String>,
     /// How it stands.
     pub standing: Standing,
     /// Class of its first failed step.
@@ -68,7 +68,7 @@ fn seen<K: Resource<DynamicType = ()> + RunsSteps>(
     ChildView {
         ours: child.labels().get(LABEL_OWNER_UID) == workflow.uid().as_ref(),
         deleting: child.meta().deletion_timestamp.is_some(),
-        applied_run: child.annotations().get(ANNOTATION_APPLIED).and_then(|run| run.parse().ok()),
+        applied_by: child.annotations().get(ANNOTATION_APPLIED).cloned(),
         standing: standing(child),
         class: failed.and_then(|step| step.class),
         outputs,
@@ -89,9 +89,8 @@ fn standing<K: Resource<DynamicType = ()> + RunsSteps>(child: &K) -> Standing {
     Standing::Moving(child.ready_message().to_owned())
 }
 
-/// Children that carry this workflow's uid although it no longer stands for them: their step was forgotten, or it goes
-/// itself and leaves them.
-pub(crate) fn left_behind(stores: &Stores, workflow: &BatchWorkflow, all: bool) -> Vec<(&'static str, String)> {
+/// Children that carry this workflow's uid although it no longer stands for them: their step was forgotten.
+pub(crate) fn left_behind(stores: &Stores, workflow: &BatchWorkflow) -> Vec<(&'static str, String)> {
     let namespace = workflow.namespace().unwrap_or_default();
     let steps = workflow.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let stands_for = |kind: &str, name: &str| steps.iter().any(|step| step.why == format!("{kind} {name}"));
@@ -111,7 +110,7 @@ pub(crate) fn left_behind(stores: &Stores, workflow: &BatchWorkflow, all: bool) 
                 .map(|child| ("Taskserv", child.name_any())),
         );
     }
-    found.retain(|(kind, name)| all || !stands_for(kind, name));
+    found.retain(|(kind, name)| !stands_for(kind, name));
     found
 }
 

@@ -19,6 +19,7 @@ use crate::engine::kind::Child;
 pub(crate) fn draw(workflow: &BatchWorkflow) -> Result<Graph, Standing> {
     let steps = workflow.spec.steps.iter().enumerate();
     let steps: Result<Vec<Step>, Standing> = steps.map(|(position, step)| planned(workflow, position, step)).collect();
+    applied_once(workflow)?;
     Graph::new(steps?).map_err(|error| {
         let reason = match &error {
             GraphError::Cycle { .. } => reasons::CYCLE,
@@ -53,6 +54,20 @@ fn planned(workflow: &BatchWorkflow, position: usize, step: &WorkflowStep) -> Re
         gate: Gate::Open,
         when,
     })
+}
+
+/// Two steps that apply one object would overwrite each other for ever.
+fn applied_once(workflow: &BatchWorkflow) -> Result<(), Standing> {
+    let steps = &workflow.spec.steps;
+    for (position, step) in steps.iter().enumerate() {
+        let Some((kind, name)) = step.applied() else { continue };
+        if let Some(other) = steps[..position].iter().find(|other| other.applied() == Some((kind, name))) {
+            let words =
+                format!("{kind} '{name}' is applied by step '{}' already: one step for each object", other.name);
+            return Err(invalid(position, "apply", words));
+        }
+    }
+    Ok(())
 }
 
 /// The part of a step that its action decides.

@@ -8,7 +8,7 @@ mod graph;
 mod tests;
 mod waivers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,16 +19,16 @@ use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, OnFailure, RunsSteps};
-use provisioning_api::steps::{Direction, FailureClass, StepAction, StepPhase, StepStatus};
+use provisioning_api::steps::{Direction, FailureClass, StepAction, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::conditions::{Standing, State};
 use provisioning_plan::decision::RemovedSteps;
-use provisioning_plan::graph::Graph;
+use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::observed::{Outcome, RunView};
 
 use children::{ChildView, Standing as ChildStanding};
 use graph::{child, deleted};
 
-use crate::children::release;
+use crate::children::{applied_by, owned, release};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
@@ -115,18 +115,38 @@ impl Kind for BatchWorkflow {
         waivers::complain(self, known, by_steps)
     }
 
-    /// A child that failed became Ready after all; one that could not be deleted is gone; a name that somebody else held
-    /// is free.
+    /// A child that failed or came late became Ready after all; one that could not be deleted is gone; a name that
+    /// somebody else held is free.
     fn mended(&self, facts: &Facts) -> BTreeSet<String> {
         let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-        let failed = |name: &str| steps.iter().any(|step| step.id == name && step.reason == CHILD_FAILED);
+        let late = [CHILD_FAILED, DEADLINE_EXCEEDED];
+        let failed = |name: &str| steps.iter().any(|step| step.id == name && late.contains(&step.reason.as_str()));
         let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
         let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
-        let gone = facts.deleted.iter().filter(|name| failed(name));
         let taken = |name: &str| steps.iter().any(|step| step.id == name && step.reason == reasons::NAME_CONFLICT);
+        let gone = facts.deleted.iter().filter(|name| failed(name) || taken(name));
         let free =
             facts.children.iter().filter(|(name, _, view)| taken(name) && view.as_ref().is_none_or(|view| view.ours));
         back.chain(free).map(|(name, ..)| name).chain(gone).cloned().collect()
+    }
+
+    /// What another step applies now is not deleted with the step that applied it before; until that one has applied it,
+    /// the older step stands for it.
+    fn gates(&self, _: &Facts) -> BTreeMap<String, Gate> {
+        if self.metadata.deletion_timestamp.is_some() {
+            return BTreeMap::new();
+        }
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        let removed = steps.iter().filter(|step| self.wanted(step).is_none());
+        let taken_on = removed.filter_map(|step| {
+            let child = children::from_why(&step.why)?;
+            let now =
+                self.spec.steps.iter().find(|other| other.applied() == Some((child.kind, child.name.as_str())))?;
+            let words = format!("step '{}' applies {} '{}' now", now.name, child.kind, child.name);
+            let applied = steps.iter().any(|step| step.id == now.name && step.effect == StepEffect::Possible);
+            Some((step.id.clone(), if applied { Gate::Gone(words) } else { Gate::Waiting(words) }))
+        });
+        taken_on.collect()
     }
 
     fn waived(&self) -> BTreeSet<String> {
@@ -146,7 +166,9 @@ impl Kind for BatchWorkflow {
     }
 
     async fn release(&self, ctx: &Context, all: bool) -> Result<(), Error> {
-        for (kind, name) in children::left_behind(&ctx.stores, self, all) {
+        // At its own end the caches are not enough: a child may have been made that they have not seen.
+        let left = if all { owned(ctx, self).await? } else { children::left_behind(&ctx.stores, self) };
+        for (kind, name) in left {
             release(ctx, self, kind, &name).await?;
         }
         Ok(())
@@ -253,10 +275,14 @@ impl Children for BatchWorkflow {
         child: &Child,
         seen: Option<ChildView>,
     ) -> (RunView, Option<Timestamp>) {
-        let applied = seen.filter(|view| view.ours && view.applied_run == Some(step.run));
+        let deadline = self.deadline(step);
+        if let Some(view) = seen.as_ref().filter(|view| view.ours && view.deleting) {
+            // Made anew once it is gone. Until then its own words are told, and the wait has an end.
+            return actions::going_view(child, view, deadline, now);
+        }
+        let applied = seen.filter(|view| view.ours && view.applied_by.as_ref() == Some(&applied_by(step)));
         // Not there, or not as this run wants it: the write is (re)done; it is the same for every process.
         let Some(view) = applied else { return (RunView::Missing { ours: true }, None) };
-        let deadline = self.deadline(step);
         match view.standing {
             ChildStanding::Ready => {
                 let outcome = Outcome {

@@ -235,7 +235,7 @@ fn a_deletion_is_asked_for_until_it_goes_on_and_fails_with_the_words_of_what_is_
     let object = with_steps(&json!([apply("heron"), delete("old", "bittern", "heron")]));
     let child = deleted(&object.spec.steps[1]).unwrap();
     let seen = |deleting: bool, standing: ChildStanding| {
-        Some(ChildView { ours: false, deleting, applied_run: None, standing, class: None, outputs: BTreeMap::new() })
+        Some(ChildView { ours: false, deleting, applied_by: None, standing, class: None, outputs: BTreeMap::new() })
     };
     let view =
         |seen: Option<ChildView>, now: i64| actions::delete_view(&child, seen, Some(seconds(60)), seconds(now)).0;
@@ -264,4 +264,55 @@ fn what_the_workflow_itself_deleted_is_not_missed() {
     let ready = Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: "all steps succeeded".to_owned() };
     assert_eq!(object.standing(&facts, &ready), None);
     assert_eq!(object.run_status().unwrap().steps[1].phase, StepPhase::Succeeded);
+}
+
+#[test]
+fn an_object_has_one_step_that_applies_it() {
+    let steps = json!([{"name": "heron", "apply": server("heron")}, {"name": "bittern", "apply": server("heron")}]);
+    let standing = graph(&with_steps(&steps)).unwrap_err();
+    let words = "spec.steps[1].apply: Server 'heron' is applied by step 'heron' already: one step for each object";
+    assert_eq!((standing.reason, standing.message.as_str()), (reasons::INVALID, words));
+}
+
+#[test]
+fn a_step_under_another_name_takes_its_object_on_instead_of_deleting_it() {
+    let with = |steps: &Value| workflow(&json!({"deletionPolicy": "Delete", "steps": steps}));
+    let old = with(&json!([{"name": "web", "apply": server("heron")}]));
+    let applied = pass(&pass(&old, &[]).next, &[("web", Outcome::succeeded())]).next;
+    let mut renamed = with(&json!([{"name": "web-0", "apply": server("heron")}]));
+    renamed.status.clone_from(&applied.status);
+    let taken_on = pass(&renamed, &[]);
+    assert_eq!(taken_on.decision.start, ["web-0"], "{:?}", taken_on.decision.notes);
+    // Until then the older step stands for it.
+    let applied = pass(&taken_on.next, &[("web-0", Outcome::succeeded())]);
+    assert_eq!((applied.decision.start.len(), applied.decision.steps.len()), (0, 2), "{:?}", applied.decision.notes);
+    let done = pass(&applied.next, &[]);
+    assert_eq!(done.decision.start, [""; 0], "{:?}", done.decision.notes);
+    let left: Vec<&str> = done.decision.steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!((left, done.standing.state), (vec!["web-0"], State::Ready));
+}
+
+#[test]
+fn what_another_step_or_run_applied_is_not_what_this_one_wants() {
+    let object = pass(&with_steps(&json!([{"name": "heron", "apply": server("heron")}])), &[]).next;
+    let step = object.run_status().unwrap().steps[0].clone();
+    let child = child(&object.spec.steps[0]).unwrap();
+    let seen = |applied_by: &str, deleting| {
+        Some(ChildView {
+            ours: true,
+            deleting,
+            applied_by: Some(applied_by.to_owned()),
+            standing: ChildStanding::Ready,
+            class: None,
+            outputs: BTreeMap::new(),
+        })
+    };
+    let view =
+        |applied_by: &str, deleting| object.forward_view(seconds(10), &step, &child, seen(applied_by, deleting)).0;
+    assert!(matches!(view("heron/1", false), RunView::Ended(outcome) if outcome.class.is_none()));
+    for other in ["heron/2", "bittern/1", "1"] {
+        assert_eq!(view(other, false), RunView::Missing { ours: true }, "{other}");
+    }
+    // On its way out: waited for, not written again and again.
+    assert_eq!(view("heron/1", true), RunView::Alive);
 }

@@ -15,7 +15,7 @@ use super::kind::{Kind, Task};
 use super::observe::Seen;
 use super::persist::Stored;
 use super::runs::{Knowledge, RunKey};
-use super::{finalize, give_up};
+use super::{fence, finalize, give_up};
 use crate::context::Context;
 use crate::error::Error;
 use crate::{bundles, children};
@@ -99,6 +99,9 @@ async fn execute<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>, id:
             return Ok(true);
         }
     };
+    if matches!(task, Task::Apply(_) | Task::Delete(_) | Task::DeleteNamed(_)) {
+        fence::confirm(ctx, &stored.object, step, stored.written).await?;
+    }
     match &task {
         Task::Apply(child) => children::apply(ctx, &stored.object, step, child, key).await,
         Task::Delete(child) => children::delete(ctx, &stored.object, child, key).await,

@@ -78,15 +78,27 @@ pub async fn give_up<K: Kind>(ctx: &Context, object: &K, step: &StepStatus) -> R
         discard(&jobs, &name).await?;
     }
     let lost = || Outcome::failed(FailureClass::Infrastructure, "ExecutorLost", lost_text(pod.as_ref(), harmless));
+    // It may never have started for want of something that was made once and is gone: it is made sure of again.
+    ctx.forget_made(&namespace);
     let mut outcome = ended.unwrap_or_else(lost);
     outcome.harmless = harmless;
     ctx.runs.set(key, Knowledge::Over(outcome));
     Ok(GivenUp::Over)
 }
 
+/// What is known of its end: the Pod's own words, why its container waits, why it has no node.
 fn lost_text(pod: Option<&Pod>, harmless: bool) -> String {
     let words = pod.and_then(|pod| pod.status.as_ref()).map(|status| {
-        [status.reason.as_deref(), status.message.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ")
+        let mut states = status.container_statuses.iter().flatten().filter_map(|container| container.state.as_ref());
+        let waiting = states.find_map(|state| state.waiting.as_ref());
+        let mut conditions = status.conditions.iter().flatten();
+        let unscheduled = conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+        let pairs = [
+            (status.reason.as_deref(), status.message.as_deref()),
+            waiting.map_or((None, None), |waiting| (waiting.reason.as_deref(), waiting.message.as_deref())),
+            unscheduled.map_or((None, None), |found| (found.reason.as_deref(), found.message.as_deref())),
+        ];
+        pairs.into_iter().flat_map(|(reason, message)| [reason, message]).flatten().collect::<Vec<_>>().join(": ")
     });
     let effect = if harmless { "before it acted" } else { "and may have acted" };
     match words.filter(|words| !words.is_empty()) {
@@ -135,5 +147,29 @@ async fn discard(jobs: &Api<Job>, name: &str) -> Result<(), Error> {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(source) => Err(Error::request("delete", format!("Job {name}"), source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(status: serde_json::Value) -> String {
+        let pod = serde_json::from_value(serde_json::json!({"status": status})).unwrap();
+        lost_text(Some(&pod), true)
+    }
+
+    #[test]
+    fn an_executor_that_never_started_says_why() {
+        let waiting = serde_json::json!({"containerStatuses": [{"name": "executor", "image": "", "imageID": "",
+            "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]});
+        assert_eq!(text(waiting), "the executor was lost before it acted: ImagePullBackOff: no such image");
+        let unscheduled = serde_json::json!({"conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/1 nodes are available"}]});
+        assert_eq!(text(unscheduled), "the executor was lost before it acted: Unschedulable: 0/1 nodes are available");
+        let evicted = serde_json::json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"});
+        assert_eq!(text(evicted), "the executor was lost before it acted: Evicted: low on memory");
+        assert_eq!(lost_text(None, false), "the executor was lost and may have acted");
     }
 }

@@ -7,6 +7,7 @@
 pub mod act;
 pub mod decide;
 pub mod epoch;
+pub mod fence;
 pub mod finalize;
 pub mod give_up;
 pub mod guard;

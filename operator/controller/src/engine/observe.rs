@@ -77,6 +77,10 @@ pub fn reconcile_request(object: &impl ResourceExt) -> Option<String> {
 async fn workspace(ctx: &Context, namespace: &str) -> Result<Option<WorkspaceView>, Error> {
     let Some(workspace) = by_name(&ctx.stores.workspaces, namespace, WORKSPACE_NAME) else { return Ok(None) };
     let epoch = epoch::raised(ctx, namespace, &workspace).await?;
+    if let Some(later) = workspace.status.as_ref().map(|status| status.epoch).filter(|other| *other > epoch) {
+        ctx.superseded.notify_one();
+        return Err(Error::Superseded { namespace: namespace.to_owned(), epoch: later });
+    }
     Ok(Some(WorkspaceView {
         epoch,
         suspended: workspace.spec.suspend,
@@ -183,11 +187,14 @@ fn pod_view(
     }
 }
 
-/// When an executor that still seems alive cannot be any more: its Pod's own deadline, counted from the intent, is over
-/// with room to spare. It was never scheduled, or its node is gone (protocols §4).
+/// When an executor that still seems alive cannot be any more: its Pod's own deadline is over with room to spare. It is
+/// counted from the Pod's start, as the kubelet does; one that has not started, from the intent. It was never scheduled,
+/// or its node is gone (protocols §4).
 pub fn overdue_at(step: &StepStatus, pod: &Pod) -> Timestamp {
     let deadline = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or(0);
-    let started = step.started_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let intended = step.started_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+    let started = started.map_or(intended, |started| started.max(intended));
     started.saturating_add(SignedDuration::from_secs(deadline) + OVERDUE_GRACE).unwrap_or(Timestamp::MAX)
 }
 

@@ -7,6 +7,7 @@ use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::Decision;
 
 use super::decide::Planned;
+use super::fence::WrittenAt;
 use super::kind::Kind;
 use super::observe::Seen;
 use super::runs::{Knowledge, RunKey};
@@ -26,6 +27,8 @@ pub struct Stored<K: Kind> {
     pub decision: Decision,
     /// How it stands.
     pub standing: Standing,
+    /// When this pass began to write it, where it did.
+    pub written: Option<WrittenAt>,
 }
 
 /// Puts our finalizer on an object that has none: before the first effect there must be something that undoes it.
@@ -79,7 +82,8 @@ pub async fn persist<K: Kind>(
     for note in &decision.notes {
         tracing::info!(kind = K::KIND, object = next.name_any(), "{note}");
     }
-    let object = if next == seen.object { next } else { write_status(ctx, &next).await? };
+    let written = (next != seen.object).then(|| WrittenAt::now(ctx));
+    let object = if written.is_some() { write_status(ctx, &next).await? } else { next };
     let uid = object.uid().unwrap_or_default();
     let open: Vec<RunKey> = decision
         .steps
@@ -92,7 +96,7 @@ pub async fn persist<K: Kind>(
         ctx.runs.set((uid.clone(), step.id.clone(), step.run), Knowledge::Intended);
     }
     slots.settle(&object);
-    Ok(Stored { object, decision, standing })
+    Ok(Stored { object, decision, standing, written })
 }
 
 /// Replaces status.

@@ -62,7 +62,7 @@ async fn clear_error<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>)
 /// The error of a stage becomes a condition, unless it was only a conflict. What this process believed to have made in
 /// the namespace is made sure of again.
 pub async fn failed<K: Kind>(ctx: &Context, before: &K, error: Error) -> Error {
-    if matches!(error, Error::Conflict { .. }) {
+    if matches!(error, Error::Conflict { .. } | Error::Superseded { .. }) {
         return error;
     }
     ctx.forget_made(&before.namespace().unwrap_or_default());

@@ -145,10 +145,21 @@ fn gate(taskserv: &Taskserv, name: &str, server: Option<&Server>) -> Gate {
 /// server moves again, so does this.
 pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let words =
+        |name: &str, server: &Server| stuck(server).map(|condition| (name.to_owned(), condition.message.clone()));
+    // Scripts wait for the addresses of fellow members and peers, too.
+    let listed = facts.servers.iter().filter(|(name, _)| taskserv.spec.servers.contains(name));
+    let around = listed.map(|(name, server)| (name, server)).chain(&facts.peers);
+    let nowhere = |server: &Server| server.status.as_ref().is_none_or(|status| status.addresses.is_empty());
+    let unaddressed = around.filter_map(|(name, server)| Some((name, server.as_ref().filter(|found| nowhere(found))?)));
+    let unaddressed: Vec<(&String, &Server)> = match inputs::asks_for_others(taskserv, facts) {
+        true => unaddressed.collect(),
+        false => Vec::new(),
+    };
     let cause = |step: &StepStatus| {
         let name = server_of(&step.id)?;
         let server = facts.servers.iter().find(|(other, _)| other == name)?.1.as_ref()?;
-        stuck(server).map(|condition| (name.to_owned(), condition.message.clone()))
+        words(name, server).or_else(|| unaddressed.iter().find_map(|(name, server)| words(name, server)))
     };
     let listed = |step: &StepStatus| {
         server_of(&step.id).is_some_and(|name| taskserv.spec.servers.iter().any(|other| other == name))

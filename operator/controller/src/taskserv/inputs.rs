@@ -23,15 +23,27 @@ pub(crate) struct Surroundings {
     pub(crate) peers: BTreeMap<String, Vec<Peer>>,
 }
 
-/// The servers around, once all their addresses are known.
+/// The servers around, once all their addresses are known, and the bundle which says whether the scripts ask for them.
 ///
 /// # Errors
-/// Text for people: which one is waited for.
+/// Text for people: what is waited for. What was done before stays as it is meanwhile.
 pub(crate) fn surroundings(taskserv: &Taskserv, facts: &Facts, digest: &str) -> Result<Surroundings, String> {
-    let has_members = manifest(facts, digest).is_some_and(|manifest| manifest.members);
-    let members = if has_members { taskserv.spec.servers.as_slice() } else { &[] };
+    let manifest = manifest(facts, digest).ok_or_else(|| {
+        let extension = &taskserv.spec.extension.name;
+        format!(
+            "the bundle of extension '{extension}' with digest {digest} is not on offer any more, or cannot be read"
+        )
+    })?;
+    let members = if manifest.members { taskserv.spec.servers.as_slice() } else { &[] };
     let groups = taskserv.spec.peers.iter().map(|(group, names)| Ok((group.clone(), told(facts, names)?)));
     Ok(Surroundings { servers: told(facts, members)?, peers: groups.collect::<Result<_, String>>()? })
+}
+
+/// Whether the scripts are told of other servers.
+pub(crate) fn asks_for_others(taskserv: &Taskserv, facts: &Facts) -> bool {
+    let pinned = taskserv.status.as_ref().and_then(|status| status.resolved.as_ref());
+    let members = pinned.and_then(|pinned| manifest(facts, &pinned.digest)).is_some_and(|manifest| manifest.members);
+    members || !taskserv.spec.peers.is_empty()
 }
 
 fn told(facts: &Facts, names: &[String]) -> Result<Vec<Peer>, String> {
