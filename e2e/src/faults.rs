@@ -65,10 +65,23 @@ impl Victim {
     /// # Errors
     /// Where `iptables` refuses.
     pub async fn cut_off(&self) -> Result<CutOff> {
-        let cut = CutOff(self.pid);
-        for chain in CutOff::CHAINS {
-            let status = Command::from(cut.rule("-I", chain)).status().await?;
-            ensure!(status.success(), "iptables -I {chain} in the network of pid {}: {status}", self.pid);
+        self.cut(vec![vec!["INPUT"], vec!["OUTPUT"]]).await
+    }
+
+    /// As [`Victim::cut_off`], but only what comes in by SSH: the machine itself still reaches others.
+    ///
+    /// # Errors
+    /// Where `iptables` refuses.
+    pub async fn cut_off_ssh(&self) -> Result<CutOff> {
+        let tcp = |chain, end| vec![chain, "-p", "tcp", end, "22"];
+        self.cut(vec![tcp("INPUT", "--dport"), tcp("OUTPUT", "--sport")]).await
+    }
+
+    async fn cut(&self, rules: Vec<Vec<&'static str>>) -> Result<CutOff> {
+        let cut = CutOff { pid: self.pid, rules };
+        for rule in &cut.rules {
+            let status = Command::from(cut.command("-I", rule)).status().await?;
+            ensure!(status.success(), "iptables -I {rule:?} in the network of pid {}: {status}", self.pid);
         }
         Ok(cut)
     }
@@ -87,24 +100,26 @@ impl Drop for Frozen {
 
 /// A Pod without network.
 #[derive(Debug)]
-pub struct CutOff(u32);
+pub struct CutOff {
+    pid: u32,
+    /// Chain and match of each rule.
+    rules: Vec<Vec<&'static str>>,
+}
 
 impl CutOff {
-    const CHAINS: [&'static str; 2] = ["INPUT", "OUTPUT"];
-
-    fn rule(&self, verb: &str, chain: &str) -> std::process::Command {
+    fn command(&self, verb: &str, rule: &[&str]) -> std::process::Command {
         // The namespace of the Pod is that of each of its processes; the rules go with it.
-        let pid = self.0.to_string();
         let mut command = std::process::Command::new("nsenter");
-        command.args(["--target", &pid, "--net", "iptables", "-w", verb, chain, "-j", "DROP"]);
+        command.args(["--target", &self.pid.to_string(), "--net", "iptables", "-w", verb]);
+        command.args(rule).args(["-j", "DROP"]);
         command
     }
 }
 
 impl Drop for CutOff {
     fn drop(&mut self) {
-        for chain in Self::CHAINS {
-            let _ = self.rule("-D", chain).status();
+        for rule in &self.rules {
+            let _ = self.command("-D", rule).status();
         }
     }
 }

@@ -295,12 +295,12 @@ mod a_fault_of_one_run {
     /// The runner hears nothing any more, and takes the script up again where it is.
     #[test]
     #[ignore = "needs a cluster: scripts/e2e"]
-    fn a_server_without_network_in_mid_install_completes_it_once() {
-        let end = shared("a_server_without_network_in_mid_install_completes_it_once", |case: Case| async move {
+    fn a_server_that_is_not_heard_in_mid_install_completes_it_once() {
+        let end = shared("a_server_that_is_not_heard_in_mid_install_completes_it_once", |case: Case| async move {
             let hits = Hits::default();
             let executor = installing(&case, &mut Hits::default()).await?;
             let machine = sandbox_of(&case.machine(SERVERS[0]).await?).context("the machine has no sandbox")?;
-            let cut = machine.cut_off().await?;
+            let cut = machine.cut_off_ssh().await?;
             let pods = Api::<Pod>::namespaced(case.cluster.client.clone(), &case.namespace);
             let lost = case.until("the runner has lost the server", PATIENCE, || async {
                 let log = pods.logs(&executor.name_any(), &LogParams::default()).await?;
