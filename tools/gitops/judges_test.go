@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 )
 
 // row is one line of table.txt.
@@ -265,10 +266,22 @@ func TestAScriptHasNoMoreThanArgoCDGivesIt(t *testing.T) {
 	}
 }
 
-func TestAnObjectWithoutAnyStatusIsNotHealthyToArgoCD(t *testing.T) {
-	object := recorded(t)["server/new"].DeepCopy()
-	delete(object.Object, "status")
-	if health, _, err := shipped(t).argo(object); err != nil || health != "Progressing" {
-		t.Errorf("%s %v", health, err)
+func TestAnObjectThatSaysNothingIsHealthyToNobody(t *testing.T) {
+	judges := shipped(t)
+	silent := recorded(t)["server/ready"].DeepCopy()
+	silent.Object["status"] = map[string]any{"incarnation": int64(1)}
+	if health, _, err := judges.argo(silent); err != nil || health != "Progressing" {
+		t.Errorf("Argo CD says %s (%v)", health, err)
+	}
+	if result, err := judges.flux["Server"].Evaluate(t.Context(), silent); err != nil || result.Status != "InProgress" {
+		t.Errorf("Flux says %v (%v)", result, err)
+	}
+	// kstatus takes it for done, and a status that is missing too: hence the default in the schema.
+	delete(silent.Object, "status")
+	if result, err := status.Compute(silent); err != nil || result.Status != status.CurrentStatus {
+		t.Errorf("kstatus says %v (%v)", result, err)
+	}
+	if health, _, err := judges.argo(silent); err != nil || health != "Progressing" {
+		t.Errorf("Argo CD says %s (%v)", health, err)
 	}
 }
