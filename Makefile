@@ -12,7 +12,7 @@ HELM = $(shell tools/build --print helm)/helm
 BIN := target/bin
 INSTANCE ?= demo
 
-.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit e2e crash bad-input newcomer clean
+.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean
 
 ## help: this list
 help:
@@ -39,6 +39,7 @@ test: packages
 	scripts/step "layers" $(MAKE) check-layers
 	scripts/step "lint" $(MAKE) lint
 	scripts/step "unit tests" $(MAKE) unit
+	scripts/step "GitOps" $(MAKE) gitops
 	$(MAKE) build
 	scripts/step "chart" $(MAKE) chart-lint
 	scripts/step "platform" $(MAKE) platform-test
@@ -47,6 +48,15 @@ test: packages
 ## unit: tests without a cluster
 unit:
 	cargo test --workspace --exclude provisioning-e2e
+
+## gitops: kstatus, Argo CD's Lua and Flux's CEL judge recorded objects
+gitops:
+	cd tools/gitops && GOFLAGS= GOWORK=off go test -count=1 ./...
+
+## gitops-generate: write anew what kstatus and the others are shown, and the ConfigMap of Argo CD's scripts
+gitops-generate:
+	GOLDEN=write cargo test -q -p provisioning-controller recorded
+	cd tools/gitops && GOFLAGS= GOWORK=off GOLDEN=write go test -count=1 -run ConfigMap ./...
 
 ## e2e: the whole on a real Kubernetes with real servers (root)
 e2e:

@@ -33,6 +33,7 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             schemas::forbid_null(schema);
+            schemas::begin_with_a_status(schema);
         }
     }
     crds

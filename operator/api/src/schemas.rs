@@ -1,7 +1,7 @@
 // Schema fragments that the derive cannot express. Bounds are those of the Kubernetes API conventions.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -81,5 +81,14 @@ pub(crate) fn forbid_null(schema: &mut JSONSchemaProps) {
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = schema.additional_properties.as_mut() {
         forbid_null(values);
+    }
+}
+
+/// The API server gives a new object a status whose `observedGeneration` is 0. Without one kstatus, and with it every
+/// tool that waits, takes an object that nobody has looked at yet for done.
+pub(crate) fn begin_with_a_status(schema: &mut JSONSchemaProps) {
+    let status = schema.properties.as_mut().and_then(|properties| properties.get_mut("status"));
+    if let Some(status) = status {
+        status.default = Some(JSON(serde_json::json!({})));
     }
 }

@@ -14,6 +14,8 @@ pub mod metrics;
 pub mod probes;
 pub mod provider_config;
 pub mod queue;
+#[cfg(test)]
+mod recorded;
 pub mod server;
 pub mod taskserv;
 pub mod watches;

@@ -2,7 +2,7 @@
 //! or as the condition says.
 
 mod actions;
-mod children;
+pub(crate) mod children;
 mod graph;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! One bad object never stops the others: it is reported where its owner looks, and left alone.
 
+use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, DeserializeGuard};
 use kube::{Resource, ResourceExt};
@@ -59,28 +60,40 @@ pub async fn report<K: Resource<DynamicType = ()> + DeserializeOwned>(
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
     let object = format!("{} {namespace}/{name}", K::kind(&()));
     let live = api.get_opt(&name).await.map_err(|source| Error::request("read", &object, source))?;
-    let Some(mut live) = live else { return Ok(()) };
-    let before = live.data.pointer("/status/conditions").cloned().unwrap_or_default();
-    let before: Vec<_> = serde_json::from_value(before).unwrap_or_default();
-    let words: String = where_it_fails::<K>(&live).unwrap_or_else(|| error.to_owned()).chars().take(512).collect();
-    let text =
-        format!("this operator cannot read the stored object: {words}. Correct the field, or upgrade the operator");
-    let standing = Standing::stalled(reasons::UNDECODABLE, text);
-    let next = conditions(&standing, &before, meta.generation.unwrap_or(0), ctx.now());
-    if next == before {
+    let Some(live) = live else { return Ok(()) };
+    let next = undecodable::<K>(&live, error, ctx.now());
+    if next.data == live.data {
         return Ok(());
     }
-    tracing::error!(object, error = words, "object cannot be read");
-    // The conditions alone: the rest of status is not understood and goes back as it came.
-    if !live.data["status"].is_object() {
-        live.data["status"] = serde_json::json!({});
-    }
-    live.data["status"]["conditions"] = serde_json::json!(next);
+    tracing::error!(object, error, "object cannot be read");
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    api.replace_status(&name, &parameters, &live)
+    api.replace_status(&name, &parameters, &next)
         .await
         .map_err(|source| Error::request("update", format!("status of {object}"), source))?;
     Ok(())
+}
+
+/// (pure) The object with conditions that say why it cannot be read, and of which generation that is said: without it
+/// kstatus would go on waiting. The rest of status is not understood and goes back as it came.
+pub(crate) fn undecodable<K: Resource<DynamicType = ()> + DeserializeOwned>(
+    live: &DynamicObject,
+    error: &str,
+    now: Timestamp,
+) -> DynamicObject {
+    let words: String = where_it_fails::<K>(live).unwrap_or_else(|| error.to_owned()).chars().take(512).collect();
+    let text =
+        format!("this operator cannot read the stored object: {words}. Correct the field, or upgrade the operator");
+    let before = live.data.pointer("/status/conditions").cloned().unwrap_or_default();
+    let before: Vec<_> = serde_json::from_value(before).unwrap_or_default();
+    let generation = live.metadata.generation.unwrap_or(0);
+    let next = conditions(&Standing::stalled(reasons::UNDECODABLE, text), &before, generation, now);
+    let mut object = live.clone();
+    if !object.data["status"].is_object() {
+        object.data["status"] = serde_json::json!({});
+    }
+    object.data["status"]["observedGeneration"] = serde_json::json!(generation);
+    object.data["status"]["conditions"] = serde_json::json!(next);
+    object
 }
 
 /// Path and words of the first field that cannot be read; the guard around the watch keeps the words only.

@@ -1,5 +1,6 @@
 //! Stage 5 (client): always runs, also after an error; tells people and says when to look again.
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
@@ -66,18 +67,24 @@ pub async fn failed<K: Kind>(ctx: &Context, before: &K, error: Error) -> Error {
         return error;
     }
     ctx.forget_made(&before.namespace().unwrap_or_default());
-    let mut object = before.clone();
-    let generation = object.meta().generation.unwrap_or(0);
-    let standing = Standing::reconciling(reasons::API_ERROR, error.chain());
-    let status = object.run_status_mut();
-    status.schema = STATUS_SCHEMA;
-    status.conditions = conditions(&standing, &status.conditions, generation, ctx.now());
+    let object = with_error(before, &error, ctx.now());
     if object != *before
         && let Err(second) = write_status(ctx, &object).await
     {
         tracing::info!(error = second.chain(), "the error could not be reported");
     }
     error
+}
+
+/// (pure) The object with conditions that tell of a request which failed.
+pub(crate) fn with_error<K: Kind>(before: &K, error: &Error, now: Timestamp) -> K {
+    let mut object = before.clone();
+    let generation = object.meta().generation.unwrap_or(0);
+    let standing = Standing::reconciling(reasons::API_ERROR, error.chain());
+    let status = object.run_status_mut();
+    status.schema = STATUS_SCHEMA;
+    status.conditions = conditions(&standing, &status.conditions, generation, now);
+    object
 }
 
 /// Events at start, failure and end; nothing where nothing happened.

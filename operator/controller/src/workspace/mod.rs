@@ -7,6 +7,7 @@ mod teardown;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
@@ -45,7 +46,8 @@ pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Conte
     Ok(Action::await_change())
 }
 
-fn standing(workspace: &Workspace) -> Standing {
+/// (pure) How a Workspace stands that is not on its way out.
+pub(crate) fn standing(workspace: &Workspace) -> Standing {
     if workspace.spec.suspend {
         let text = "this Workspace is suspended: nothing forward is started until spec.suspend is false";
         return Standing { state: State::Ready, reason: reasons::SUSPENDED, message: text.to_owned() };
@@ -143,17 +145,8 @@ async fn set_live(ctx: &Context, namespace: &str, live: bool) -> Result<(), Erro
 
 /// Writes status, if there is anything new in it.
 async fn report(ctx: &Context, workspace: &Workspace, standing: Standing, key: String) -> Result<(), Error> {
-    let mut next = workspace.clone();
     let namespace = workspace.namespace().unwrap_or_default();
-    let generation = workspace.metadata.generation.unwrap_or(0);
-    let status = next.status.get_or_insert_default();
-    status.observed_generation = generation;
-    status.schema = STATUS_SCHEMA;
-    if !key.is_empty() {
-        status.ssh_public_key = Some(key);
-    }
-    status.objects = Some(counts(ctx, &namespace));
-    status.conditions = conditions(&standing, &status.conditions, generation, ctx.now());
+    let next = reported(workspace, &standing, key, counts(ctx, &namespace), ctx.now());
     if next == *workspace {
         return Ok(());
     }
@@ -163,6 +156,27 @@ async fn report(ctx: &Context, workspace: &Workspace, standing: Standing, key: S
         Error::request("update", format!("status of Workspace {namespace}/{WORKSPACE_NAME}"), source)
     })?;
     Ok(())
+}
+
+/// (pure) The Workspace with its next status.
+pub(crate) fn reported(
+    workspace: &Workspace,
+    standing: &Standing,
+    key: String,
+    objects: ObjectCounts,
+    now: Timestamp,
+) -> Workspace {
+    let mut next = workspace.clone();
+    let generation = workspace.metadata.generation.unwrap_or(0);
+    let status = next.status.get_or_insert_default();
+    status.observed_generation = generation;
+    status.schema = STATUS_SCHEMA;
+    if !key.is_empty() {
+        status.ssh_public_key = Some(key);
+    }
+    status.objects = Some(objects);
+    status.conditions = conditions(standing, &status.conditions, generation, now);
+    next
 }
 
 fn counts(ctx: &Context, namespace: &str) -> ObjectCounts {

@@ -1,0 +1,57 @@
+// The Taskserv: per server, install and check.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use provisioning_api::steps::{FailureClass, StepStatus};
+use provisioning_api::{Server, Taskserv};
+use provisioning_plan::conditions::State;
+use provisioning_plan::observed::Outcome;
+use serde_json::{Value, json};
+
+use super::{Recorded, Records, begun, deletion, for_good, new, pass, ready, record, scene, until, with};
+use crate::bundles::{Contents, Offered};
+use crate::engine::kind::Kind;
+use crate::engine::observe::Seen;
+use crate::taskserv::Facts;
+
+fn beside(server: Option<Server>) -> Facts {
+    Facts {
+        servers: vec![("blue-server".to_owned(), server)],
+        peers: BTreeMap::new(),
+        known_servers: vec!["blue-server".to_owned()],
+        bundles: vec![Offered {
+            name: "redis".to_owned(),
+            version: "0.2.0".to_owned(),
+            digest: format!("sha256:{}", "5".repeat(64)),
+            contents: Arc::new(Contents::default()),
+        }],
+    }
+}
+
+impl Recorded for Taskserv {
+    fn spec() -> Value {
+        json!({"extension": {"name": "redis"}, "servers": ["blue-server"]})
+    }
+
+    fn facts(&self) -> Facts {
+        beside(Some(ready()))
+    }
+
+    fn special(records: &mut Records) {
+        deletion::<Self>(records);
+        let mut add = |phase: &str, object: &Self| record(records, Self::KIND, phase, object);
+        let fresh = new::<Self>(&Self::spec());
+        add("waiting", &pass(Seen { facts: beside(Some(begun())), ..scene(&fresh) }, for_good).next);
+        let stuck = until(begun::<Server>(), State::Stalled, for_good);
+        add("dependency-stalled", &pass(Seen { facts: beside(Some(stuck)), ..scene(&fresh) }, for_good).next);
+        let nobody = Facts { known_servers: vec!["green-server".to_owned()], ..beside(None) };
+        add("unknown-reference", &pass(Seen { facts: nobody, ..scene(&fresh) }, for_good).next);
+        add(
+            "invalid",
+            &pass(scene(&with(&fresh, "/spec/extension", json!({"name": "redis", "version": "soon"}))), for_good).next,
+        );
+        let script = |_: &StepStatus| Outcome::failed(FailureClass::ScriptFailed, "ExitCode", "apt-get ended with 100");
+        add("script-failed", &pass(scene(&begun::<Self>()), script).next);
+    }
+}
