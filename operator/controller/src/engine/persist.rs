@@ -77,7 +77,7 @@ pub async fn persist<K: Kind>(
 ) -> Result<Stored<K>, Error> {
     let Planned { next, decision, standing } = planned;
     for note in &decision.notes {
-        tracing::info!(kind = K::KIND, object = next.name_any(), "{note}");
+        tracing::info!("{note}");
     }
     let object = if next == seen.object { next } else { write_status(ctx, &next).await? };
     let uid = object.uid().unwrap_or_default();
