@@ -40,7 +40,7 @@ test: packages
 	scripts/step "lint" $(MAKE) lint
 	scripts/step "unit tests" $(MAKE) unit
 	$(MAKE) build
-	scripts/step "chart" $(MAKE) chart-lint
+	scripts/step "chart" $(MAKE) chart-lint chart-test
 	scripts/step "platform" $(MAKE) platform-test
 	scripts/step "end to end" $(MAKE) e2e
 
