@@ -41,7 +41,7 @@ test: packages
 	scripts/step "unit tests" $(MAKE) unit
 	scripts/step "GitOps" $(MAKE) gitops
 	$(MAKE) build
-	scripts/step "chart" $(MAKE) chart-lint
+	scripts/step "chart" $(MAKE) chart-lint chart-test
 	scripts/step "platform" $(MAKE) platform-test
 	scripts/step "end to end" $(MAKE) e2e
 

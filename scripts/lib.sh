@@ -27,10 +27,19 @@ install() {
     # shellcheck source=/dev/null
     . "$bin/images.env"
     "$provisioning" platform load-image "$OPERATOR_ARCHIVE" "$RUNNER_ARCHIVE" "$SERVER_ARCHIVE"
-    "$helm" upgrade --install provisioning charts/provisioning --namespace $system --create-namespace \
-        --set image="$OPERATOR_IMAGE" --set runner.image="$RUNNER_IMAGE" --set local.image="$SERVER_IMAGE" \
-        --set local.diskRoot="$(disks "$instance")" --wait --timeout 3m >/dev/null
+    install_chart "$instance" charts/provisioning
     "$kubectl" -n $system get deployment provisioning-operator
+}
+
+# install_chart INSTANCE CHART [OPTION…]: install or upgrade the operator with the images of this checkout.
+install_chart() {
+    local instance=$1 chart=$2
+    shift 2
+    # shellcheck source=/dev/null
+    . "$bin/images.env"
+    "$helm" upgrade --install provisioning "$chart" --namespace $system --create-namespace \
+        --set image="$OPERATOR_IMAGE" --set runner.image="$RUNNER_IMAGE" --set local.image="$SERVER_IMAGE" \
+        --set local.diskRoot="$(disks "$instance")" --wait --timeout 3m "$@" >/dev/null
 }
 
 # disks INSTANCE: where the disks of this platform's servers lie.

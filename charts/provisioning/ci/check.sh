@@ -144,10 +144,11 @@ refused "least of all this one" "is forbidden" binding cluster-admin
 # --- who may do what ----------------------------------------------------------------------------------------------------
 ours="workspaces.provisioning.dev providerconfigs.provisioning.dev servers.provisioning.dev taskservs.provisioning.dev batchworkflows.provisioning.dev"
 status=$(for kind in $ours; do echo "$kind:status"; done)
-for verb in get list watch update patch; do may "$operator" yes - $verb $ours; done
+for verb in get list watch patch; do may "$operator" yes - $verb $ours; done
 may "$operator" yes - update $status
 may "$operator" no - patch $status
-may "$operator" yes - create servers.provisioning.dev taskservs.provisioning.dev
+for verb in create update; do may "$operator" yes - $verb servers.provisioning.dev taskservs.provisioning.dev; done
+may "$operator" no - update workspaces.provisioning.dev providerconfigs.provisioning.dev batchworkflows.provisioning.dev
 may "$operator" no - create workspaces.provisioning.dev providerconfigs.provisioning.dev batchworkflows.provisioning.dev
 may "$operator" no - delete workspaces.provisioning.dev
 for verb in get list watch create; do may "$operator" yes - $verb jobs pods; done
@@ -162,6 +163,9 @@ may "$operator" no - create roles clusterroles clusterrolebindings namespaces no
 may "$operator" no - watch configmaps
 may "$operator" yes provisioning-system watch configmaps
 may "$operator" yes provisioning-system patch leases/provisioning-operator
+may "$operator" no provisioning-system update leases/provisioning-operator
+may "$operator" yes - patch jobs:status
+may "$operator" no - update jobs:status
 may "$operator" no - delete rolebindings namespaces
 for verb in get list create delete; do may "$operator" yes - $verb leases; done
 may "$operator" yes "$site" delete rolebindings

@@ -12,8 +12,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
@@ -21,6 +23,13 @@ use crate::metrics::Metrics;
 const MAX_CONNECTIONS: usize = 64;
 /// A client that has not sent its header by then is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for one answer that `helm test` asks for.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two questions.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Most bytes of an answer.
+const MAX_ANSWER: u64 = 64 * 1024;
 
 /// Whether the operator is ready to be relied on.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +79,43 @@ pub async fn serve(address: SocketAddr, metrics: Metrics, ready: Readiness) -> s
     }
 }
 
+/// Asks `/readyz` until the answer is yes. For `helm test`.
+///
+/// # Errors
+/// After `patience`, the last answer in words for people: nobody there, or not ready.
+pub async fn ask(host: &str, port: u16, patience: Duration) -> Result<String, String> {
+    let end = Instant::now() + patience;
+    loop {
+        let answer = ask_once(host, port).await;
+        if answer.is_ok() || Instant::now() + ASK_AGAIN > end {
+            return answer;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+async fn ask_once(host: &str, port: u16) -> Result<String, String> {
+    let whom = format!("port {port} of {host}");
+    let answer = match tokio::time::timeout(ANSWER_PATIENCE, get(host, port, "/readyz")).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(format!("nobody answers at {whom}: {error}")),
+        Err(_) => return Err(format!("{whom} did not answer within {} s", ANSWER_PATIENCE.as_secs())),
+    };
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.trim().to_owned()),
+        Some((_, body)) => Err(format!("{whom} is not ready: {}", body.trim())),
+        None => Err(format!("{whom} answers something else")),
+    }
+}
+
+async fn get(host: &str, port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((host, port)).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: operator\r\n\r\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
 fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: &Readiness) -> Response<Full<Bytes>> {
     let (status, body) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, Bytes::from_static(b"ok\n")),
@@ -85,24 +131,17 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: &Readiness) -> 
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
     use super::*;
 
     async fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: operator\r\n\r\n").as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        super::get(&address.ip().to_string(), address.port(), path).await.unwrap()
     }
 
     #[tokio::test]
     async fn alive_from_the_start_ready_once_the_caches_are_filled_and_counted() {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (metrics, ready) = (Metrics::new().unwrap(), Readiness::default());
-        metrics.jobs.inc();
+        metrics.jobs_created.inc();
         let server = tokio::spawn(serve(address, metrics, ready.clone()));
         while TcpStream::connect(address).await.is_err() {
             assert!(!server.is_finished(), "it does not listen");
@@ -110,9 +149,19 @@ mod tests {
         }
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
+        let refused = ask("127.0.0.1", address.port(), Duration::ZERO).await.unwrap_err();
+        assert_eq!(refused, format!("port {} of 127.0.0.1 is not ready: caches are not filled yet", address.port()));
         ready.set();
+        assert_eq!(ask("127.0.0.1", address.port(), Duration::ZERO).await, Ok("ok".to_owned()));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/metrics").await.contains("\nprovisioning_jobs_created_total 1\n"));
         assert!(get(address, "/secrets").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn an_address_without_an_operator_is_named() {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let refused = ask("127.0.0.1", port, Duration::ZERO).await.unwrap_err();
+        assert!(refused.starts_with(&format!("nobody answers at port {port} of 127.0.0.1: ")), "{refused}");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Start with [`engine`] (the six stages), then a kind's module (its graph), then [`watches`].
 
+pub mod arguments;
 pub mod batch_workflow;
 pub mod bundles;
 pub mod children;
@@ -10,12 +11,15 @@ pub mod engine;
 pub mod error;
 pub mod health;
 pub mod leader;
+pub mod leftovers;
+pub mod logging;
 pub mod metrics;
 pub mod probes;
 pub mod provider_config;
 pub mod queue;
 #[cfg(test)]
 mod recorded;
+pub mod requests;
 pub mod server;
 pub mod taskserv;
 pub mod watches;
@@ -32,9 +36,11 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
+use tracing::Instrument;
 
 use context::{Clock, Context, Epochs, Settings, Slots, Written};
 use error::Error;
+use metrics::Metrics;
 use queue::Queue;
 use watches::{Guarded, Queues};
 
@@ -47,9 +53,6 @@ pub enum RunError {
     /// The Lease.
     #[error("failed to take part in the election of a leader")]
     Elect(#[source] kube_lease_manager::LeaseManagerError),
-    /// Metrics.
-    #[error("failed to register the metrics")]
-    RegisterMetrics(#[source] prometheus::Error),
     /// Another process leads now; the kubelet starts this one again as a candidate.
     #[error("leadership was lost")]
     LeadershipLost,
@@ -64,12 +67,12 @@ pub enum RunError {
 /// See [`RunError`].
 pub async fn run(
     client: Client,
+    metrics: Metrics,
     settings: Settings,
     clock: Clock,
     health: SocketAddr,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let metrics = metrics::Metrics::new().map_err(RunError::RegisterMetrics)?;
     let readiness = health::Readiness::default();
     let server = tokio::spawn(health::serve(health, metrics.clone(), readiness.clone()));
     let (stores, queues, mut watches) = watches::start(&client, &settings.namespace);
@@ -139,6 +142,11 @@ async fn controllers(context: &Arc<Context>, queues: Queues) {
     );
 }
 
+/// What the log says of a pass: which object it is about.
+pub fn pass_span(kind: &str, namespace: &str, object: &str) -> tracing::Span {
+    tracing::info_span!("pass", kind, namespace, object)
+}
+
 /// One pass as a task of its own, which ends with its future: a panic in it is this pass's error.
 async fn guarded_pass<Pass>(pass: Pass) -> Result<Action, Error>
 where
@@ -153,6 +161,19 @@ where
     }
 }
 
+/// A pass, counted and timed.
+async fn measured_pass<Pass>(metrics: Metrics, kind: String, pass: Pass) -> Result<Action, Error>
+where
+    Pass: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let began = tokio::time::Instant::now();
+    let result = guarded_pass(pass).await;
+    let outcome = result.as_ref().map_or_else(|error| error.category().label(), |_| "ok");
+    metrics.reconcile_seconds.with_label_values(&[kind.as_str()]).observe(began.elapsed().as_secs_f64());
+    metrics.reconciles.with_label_values(&[kind.as_str(), outcome]).inc();
+    result
+}
+
 /// Runs the passes of one kind. Each pass is a task of its own: a panic in one is that pass's error, not the end.
 async fn control<K, Reconcile, Pass>(
     context: &Arc<Context>,
@@ -165,12 +186,13 @@ async fn control<K, Reconcile, Pass>(
     Pass: Future<Output = Result<Action, Error>> + Send + 'static,
 {
     let concurrency = context.settings.concurrency;
-    passes(context.clone(), concurrency, store, queue, reconcile, engine::error_policy).await;
+    passes(context.clone(), &context.metrics, concurrency, store, queue, reconcile, engine::error_policy).await;
 }
 
 /// Hands out names as passes: at most `concurrency` at a time, one at a time for each object.
 async fn passes<K, Shared, Reconcile, Pass>(
     context: Arc<Shared>,
+    metrics: &Metrics,
     concurrency: u16,
     store: Store<Guarded<K>>,
     queue: Queue,
@@ -181,8 +203,15 @@ async fn passes<K, Shared, Reconcile, Pass>(
     Reconcile: Fn(Arc<Guarded<K>>, Arc<Shared>) -> Pass,
     Pass: Future<Output = Result<Action, Error>> + Send + 'static,
 {
+    let kind = K::kind(&()).into_owned();
+    let backlog = queue.backlog(metrics.queue_depth.with_label_values(&[kind.as_str()]));
     let passes = applier(
-        |object, context| Box::pin(guarded_pass(reconcile(object, context))),
+        |object: Arc<Guarded<K>>, context: Arc<Shared>| {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            backlog.begun(&namespace, &name);
+            let pass = reconcile(object, context).instrument(pass_span(&kind, &namespace, &name));
+            Box::pin(measured_pass(metrics.clone(), kind.clone(), pass))
+        },
         error_policy,
         context,
         store,
@@ -190,13 +219,17 @@ async fn passes<K, Shared, Reconcile, Pass>(
         Config::default().concurrency(concurrency),
     );
     passes
-        .for_each(|result| async move {
+        .for_each(|result| {
             match result {
                 Ok((object, _)) => tracing::trace!(%object, "passed"),
                 // The object is gone: nothing is left to do for it.
-                Err(kube::runtime::controller::Error::ObjectNotFound(object)) => tracing::trace!(%object, "gone"),
+                Err(kube::runtime::controller::Error::ObjectNotFound(object)) => {
+                    backlog.begun(object.namespace.as_deref().unwrap_or_default(), &object.name);
+                    tracing::trace!(%object, "gone");
+                }
                 Err(error) => tracing::debug!(%error, "a pass ended with an error"),
             }
+            futures::future::ready(())
         })
         .await;
 }
@@ -279,11 +312,32 @@ mod tests {
         for number in 0..OBJECTS {
             waker.wake(&format!("marsh-{number}"), "workspace");
         }
-        let all = passes(tally.clone(), AT_A_TIME, store, queue, reconcile, error_policy);
+        let metrics = Metrics::new().unwrap();
+        let all = passes(tally.clone(), &metrics, AT_A_TIME, store, queue, reconcile, error_policy);
         assert!(tokio::time::timeout(Duration::from_secs(60), all).await.is_err(), "the passes ended");
         let tally = lock(&tally);
         assert_eq!((tally.most, tally.most_of_one), (usize::from(AT_A_TIME), 1));
         let seldom: Vec<_> = tally.passes.iter().filter(|(_, passes)| **passes < 2).collect();
         assert!(tally.passes.len() == OBJECTS && seldom.is_empty(), "not looked at twice: {seldom:?}");
+    }
+
+    #[tokio::test]
+    async fn a_pass_counts_by_its_outcome_also_one_that_panics() {
+        let metrics = Metrics::new().unwrap();
+        let run = |pass| measured_pass(metrics.clone(), "Server".to_owned(), pass);
+        let outcomes: [fn() -> Result<Action, Error>; 4] = [
+            || Ok(Action::await_change()),
+            || Err(Error::Conflict { object: "Server marsh/blue-heron".to_owned() }),
+            || Err(Error::Unanswered { object: "Server marsh/blue-heron".to_owned() }),
+            || panic!("a planted one"),
+        ];
+        for outcome in outcomes {
+            let _ = run(async move { outcome() }).await;
+        }
+        for outcome in ["ok", "conflict", "transient", "permanent"] {
+            assert_eq!(metrics.reconciles.with_label_values(&["Server", outcome]).get(), 1, "{outcome}");
+        }
+        let durations = metrics.reconcile_seconds.with_label_values(&["Server"]);
+        assert_eq!(durations.get_sample_count(), 4);
     }
 }

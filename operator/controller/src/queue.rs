@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt};
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
+use prometheus::IntGauge;
 
 use crate::context::lock;
 use crate::watches::Guarded;
@@ -24,6 +25,17 @@ struct State {
     order: VecDeque<Name>,
     waiting: BTreeSet<Name>,
     reader: Option<TaskWaker>,
+    /// Woken, and no pass has begun since: those that wait here, and those that wait behind the stream for a free place.
+    owed: BTreeSet<Name>,
+    depth: Option<IntGauge>,
+}
+
+impl State {
+    fn show(&self) {
+        if let Some(gauge) = &self.depth {
+            gauge.set(i64::try_from(self.owed.len()).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 /// The sending end.
@@ -33,6 +45,10 @@ pub struct Waker(Arc<Mutex<State>>);
 /// The receiving end: a stream that never ends.
 #[derive(Debug)]
 pub struct Queue(Arc<Mutex<State>>);
+
+/// Keeps the count of what waits.
+#[derive(Clone, Debug)]
+pub struct Backlog(Arc<Mutex<State>>);
 
 /// Makes an empty queue.
 pub fn queue() -> (Waker, Queue) {
@@ -46,11 +62,32 @@ impl Waker {
         let name = (namespace.to_owned(), name.to_owned());
         let mut state = lock(&self.0);
         if state.waiting.insert(name.clone()) {
-            state.order.push_back(name);
+            state.order.push_back(name.clone());
         }
+        state.owed.insert(name);
+        state.show();
         if let Some(reader) = state.reader.take() {
             reader.wake();
         }
+    }
+}
+
+impl Queue {
+    /// From now on the gauge shows how many objects wait for a pass.
+    pub fn backlog(&self, gauge: IntGauge) -> Backlog {
+        let mut state = lock(&self.0);
+        state.depth = Some(gauge);
+        state.show();
+        Backlog(self.0.clone())
+    }
+}
+
+impl Backlog {
+    /// A pass over this object begins, or there is no such object any more.
+    pub fn begun(&self, namespace: &str, name: &str) {
+        let mut state = lock(&self.0);
+        state.owed.remove(&(namespace.to_owned(), name.to_owned()));
+        state.show();
     }
 }
 
@@ -95,6 +132,27 @@ mod tests {
         assert_eq!(next(&mut queue).as_deref(), Some("curlew"));
         assert_eq!(next(&mut queue).as_deref(), Some("heron"));
         assert_eq!(next(&mut queue), None);
+    }
+
+    #[test]
+    fn an_object_is_behind_until_its_pass_begins_also_when_it_left_the_queue() {
+        let (waker, mut queue) = queue();
+        waker.wake("marsh", "heron");
+        let gauge = IntGauge::new("depth", "objects").unwrap();
+        let backlog = queue.backlog(gauge.clone());
+        assert_eq!(gauge.get(), 1, "what was woken before counts");
+        waker.wake("marsh", "curlew");
+        waker.wake("marsh", "curlew");
+        assert_eq!(gauge.get(), 2);
+        while queue.next().now_or_never().flatten().is_some() {}
+        assert_eq!(gauge.get(), 2, "handed over is not begun");
+        backlog.begun("marsh", "heron");
+        assert_eq!(gauge.get(), 1);
+        waker.wake("marsh", "heron");
+        assert_eq!(gauge.get(), 2, "woken in the middle of its pass, it is owed another one");
+        backlog.begun("marsh", "heron");
+        backlog.begun("marsh", "curlew");
+        assert_eq!(gauge.get(), 0);
     }
 
     #[tokio::test]

@@ -138,7 +138,7 @@ async fn create_executor<K: Kind>(
     let image = &ctx.settings.runner_image;
     let run = Run { owner, step, direction, task, installation: &ctx.installation, image };
     let encode = |source| Error::Encode { object: format!("Job of step {}", step.id), source };
-    let Some(job) = create_or_adopt::<Job>(ctx, &run.job().map_err(encode)?, step).await? else {
+    let Some((job, adopted)) = create_or_adopt::<Job>(ctx, &run.job().map_err(encode)?, step).await? else {
         ctx.runs.set(key, Knowledge::Over(name_conflict(&run.name())));
         return Ok(true);
     };
@@ -147,7 +147,7 @@ async fn create_executor<K: Kind>(
         ctx.runs.set(key, Knowledge::Over(name_conflict(&run.name())));
         return Ok(true);
     }
-    ctx.metrics.jobs.inc();
+    if adopted { &ctx.metrics.jobs_adopted } else { &ctx.metrics.jobs_created }.inc();
     ctx.runs.set(key, Knowledge::Created(ctx.now()));
     Ok(false)
 }
@@ -159,8 +159,9 @@ fn name_conflict(name: &str) -> Outcome {
     outcome
 }
 
-/// Creates an object; one that exists already is adopted if it carries our uid and input hash. `None`: it is not ours.
-async fn create_or_adopt<T>(ctx: &Context, wanted: &T, step: &StepStatus) -> Result<Option<T>, Error>
+/// Creates an object; one that exists already is adopted (true) if it carries our uid and input hash. `None`: it is not
+/// ours.
+async fn create_or_adopt<T>(ctx: &Context, wanted: &T, step: &StepStatus) -> Result<Option<(T, bool)>, Error>
 where
     T: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -173,12 +174,12 @@ where
     let api: Api<T> = Api::namespaced(ctx.client.clone(), &namespace);
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match api.create(&parameters, wanted).await {
-        Ok(created) => Ok(Some(created)),
+        Ok(created) => Ok(Some((created, false))),
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
             let found = api.get(&name).await.map_err(|source| Error::request("read", &object, source))?;
             let same_owner = found.labels().get(LABEL_OWNER_UID) == wanted.labels().get(LABEL_OWNER_UID);
             let same_input = found.annotations().get(ANNOTATION_INPUT_HASH) == Some(&step.input_hash);
-            Ok((same_owner && same_input).then_some(found))
+            Ok((same_owner && same_input).then_some((found, true)))
         }
         Err(source) => Err(Error::request("create", object, source)),
     }

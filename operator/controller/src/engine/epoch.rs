@@ -31,6 +31,7 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
     restamp::<ProviderConfig>(ctx, namespace, epoch).await?;
     restamp::<Server>(ctx, namespace, epoch).await?;
     restamp::<Taskserv>(ctx, namespace, epoch).await?;
+    ctx.metrics.epoch.with_label_values(&[namespace]).set(epoch);
     tracing::info!(namespace, epoch, "raised the epoch of the workspace");
     Ok(epoch)
 }

@@ -82,6 +82,7 @@ pub async fn give_up<K: Kind>(ctx: &Context, object: &K, step: &StepStatus) -> R
     ctx.forget_made(&namespace);
     let mut outcome = ended.unwrap_or_else(lost);
     outcome.harmless = harmless;
+    ctx.metrics.jobs_given_up.inc();
     ctx.runs.set(key, Knowledge::Over(outcome));
     Ok(GivenUp::Over)
 }

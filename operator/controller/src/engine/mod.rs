@@ -14,6 +14,7 @@ pub mod guard;
 pub mod jobs;
 pub mod kind;
 pub mod logs;
+pub mod notices;
 pub mod observe;
 pub mod persist;
 pub mod report;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
 
 use crate::context::Context;
 use crate::error::{Category, Error};
@@ -35,7 +37,6 @@ use kind::Kind;
 /// # Errors
 /// The first error that stopped it; status tells people what is going on in any case.
 pub async fn reconcile<K: Kind>(guarded: Arc<DeserializeGuard<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
-    ctx.metrics.reconciles.with_label_values(&[K::KIND]).inc();
     let Some(object) = guard::readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) }; // (client)
     if ctx.written.is_ahead_of(&object, ctx.now()) {
         return Ok(requeue_in(1_000));
@@ -54,8 +55,12 @@ pub async fn reconcile<K: Kind>(guarded: Arc<DeserializeGuard<K>>, ctx: Arc<Cont
 
 /// What follows a failed pass.
 #[allow(clippy::needless_pass_by_value)] // the signature that kube-runtime asks for
-pub fn error_policy<K>(_: Arc<DeserializeGuard<K>>, error: &Error, ctx: Arc<Context>) -> Action {
-    ctx.metrics.errors.with_label_values(&[error.category().label()]).inc();
+pub fn error_policy<K>(object: Arc<DeserializeGuard<K>>, error: &Error, _: Arc<Context>) -> Action
+where
+    K: Resource<DynamicType = ()>,
+{
+    let (kind, namespace, name) = (K::kind(&()), object.namespace().unwrap_or_default(), object.name_any());
+    let _pass = crate::pass_span(&kind, &namespace, &name).entered();
     match error.category() {
         Category::Conflict => tracing::debug!(error = error.chain(), "somebody else wrote first"),
         Category::Transient | Category::Permanent => {

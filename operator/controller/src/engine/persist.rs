@@ -80,7 +80,7 @@ pub async fn persist<K: Kind>(
 ) -> Result<Stored<K>, Error> {
     let Planned { next, decision, standing } = planned;
     for note in &decision.notes {
-        tracing::info!(kind = K::KIND, object = next.name_any(), "{note}");
+        tracing::info!("{note}");
     }
     let written = (next != seen.object).then(|| WrittenAt::now(ctx));
     let object = if written.is_some() { write_status(ctx, &next).await? } else { next };

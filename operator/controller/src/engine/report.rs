@@ -5,12 +5,13 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use provisioning_api::conditions::reasons;
-use provisioning_api::steps::{STATUS_SCHEMA, StepPhase};
-use provisioning_plan::conditions::{Standing, State, conditions};
+use provisioning_api::steps::STATUS_SCHEMA;
+use provisioning_plan::conditions::{Standing, conditions};
 
 use super::act::Acted;
 use super::decide::earlier;
 use super::kind::Kind;
+use super::notices;
 use super::observe::Seen;
 use super::persist::{Stored, write_status};
 use super::requeue_in;
@@ -90,33 +91,15 @@ pub(crate) fn with_error<K: Kind>(before: &K, error: &Error, now: Timestamp) -> 
 /// Events at start, failure and end; nothing where nothing happened.
 async fn events<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
     let before = seen.object.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-    for step in &stored.decision.steps {
-        let earlier = before.iter().find(|other| other.id == step.id);
-        if earlier.is_some_and(|other| other.phase == step.phase && other.run == step.run) {
-            continue;
-        }
-        match step.phase {
-            StepPhase::Failed | StepPhase::UndoFailed => {
-                event(ctx, &stored.object, true, &step.reason, &format!("step {}: {}", step.id, step.message)).await;
-            }
-            StepPhase::Pending if step.class.is_some() => {
-                event(ctx, &stored.object, true, "Retrying", &format!("step {}: {}", step.id, step.message)).await;
-            }
-            StepPhase::Running | StepPhase::Undoing => {
-                event(ctx, &stored.object, false, "Started", &format!("step {} run {}", step.id, step.run)).await;
-            }
-            StepPhase::Skipped => {
-                event(ctx, &stored.object, false, &step.reason, &format!("step {}: {}", step.id, step.message)).await;
-            }
-            StepPhase::Pending
-            | StepPhase::Succeeded
-            | StepPhase::Cancelled
-            | StepPhase::Omitted
-            | StepPhase::Undone => {}
-        }
+    let mut told = Vec::new();
+    for step in notices::moved(before, &stored.decision.steps) {
+        notices::count(&ctx.metrics, K::KIND, step);
+        told.extend(notices::of_step(step));
     }
-    if stored.standing.state == State::Ready && !seen.object.is_ready() {
-        event(ctx, &stored.object, false, stored.standing.reason, &stored.standing.message).await;
+    let (was_ready, was_stalled) = (seen.object.is_ready(), seen.object.stalled().is_some());
+    let end = notices::of_object(&stored.standing, was_ready, was_stalled, &told);
+    for notice in told.into_iter().chain(end) {
+        event(ctx, &stored.object, notice.warning, &notice.reason, &notice.note).await;
     }
 }
 

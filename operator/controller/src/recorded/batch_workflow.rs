@@ -25,17 +25,17 @@ fn step(name: &str, after: &[&str]) -> Value {
 
 /// The child of every step, and how it stands.
 fn children(workflow: &BatchWorkflow, standing: &Standing) -> Facts {
-    let view = ChildView {
+    let view = |name: &str| ChildView {
         ours: true,
         deleting: false,
-        applied_run: Some(1),
+        applied_by: Some(format!("{name}/1")),
         standing: standing.clone(),
         class: None,
         outputs: BTreeMap::new(),
     };
     let child = |name: &str| Child { kind: "Server", name: name.to_owned(), spec: Value::Null, reconcile: None };
     let steps = workflow.spec.steps.iter();
-    let children = steps.map(|step| (step.name.clone(), child(&step.name), Some(view.clone()))).collect();
+    let children = steps.map(|step| (step.name.clone(), child(&step.name), Some(view(&step.name)))).collect();
     Facts { children, deleted: BTreeSet::new() }
 }
 

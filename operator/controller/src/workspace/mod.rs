@@ -32,7 +32,6 @@ use crate::error::Error;
 /// # Errors
 /// The first request that failed.
 pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Context>) -> Result<Action, Error> {
-    ctx.metrics.reconciles.with_label_values(&["Workspace"]).inc();
     let Some(workspace) = readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) };
     let Some(workspace) = finalizer(&ctx, workspace).await? else { return Ok(Action::await_change()) };
     let namespace = workspace.namespace().unwrap_or_default();

@@ -106,4 +106,6 @@ async fn forget(ctx: &Context, namespace: &str) {
     let binding = format!("/{}", accounts::site_binding(namespace));
     lock(&ctx.made).retain(|key| !key.ends_with(&binding));
     *ctx.epochs.cell(namespace).lock().await = None;
+    // Absent is as good: a label that was never set cannot be removed.
+    let _ = ctx.metrics.epoch.remove_label_values(&[namespace]);
 }
