@@ -1,5 +1,7 @@
 //! Steps without a Job: one API write on a child object (protocols §2).
 
+pub mod view;
+
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};

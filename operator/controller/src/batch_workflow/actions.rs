@@ -10,22 +10,9 @@ use provisioning_api::steps::FailureClass;
 use provisioning_plan::condition::ObjectCondition;
 use provisioning_plan::observed::{Outcome, RunView};
 
-use super::children::{ChildView, Standing};
-use super::{CHILD_FAILED, DEADLINE_EXCEEDED};
+use crate::children::view::{CHILD_FAILED, ChildView, Standing, until};
 use crate::engine::kind::{Child, Kind, by_name};
 use crate::watches::Stores;
-
-/// A view with its time: a run whose deadline has passed is over, with the reason why it was not done.
-pub(crate) fn until(
-    deadline: Option<Timestamp>,
-    now: Timestamp,
-    why: impl FnOnce() -> String,
-) -> (RunView, Option<Timestamp>) {
-    if deadline.is_some_and(|deadline| deadline <= now) {
-        return (RunView::Ended(Outcome::failed(FailureClass::Timeout, DEADLINE_EXCEEDED, why())), None);
-    }
-    (RunView::Alive, deadline)
-}
 
 /// How a deletion stands.
 pub(crate) fn delete_view(
@@ -80,6 +67,7 @@ pub(crate) fn awaited(stores: &Stores, workflow: &BatchWorkflow, wait: &WaitActi
         AwaitedKind::ProviderConfig => shown(&stores.provider_configs, &namespace, &wait.name),
         AwaitedKind::Server => shown(&stores.servers, &namespace, &wait.name),
         AwaitedKind::Taskserv => shown(&stores.taskservs, &namespace, &wait.name),
+        AwaitedKind::Cluster => shown(&stores.clusters, &namespace, &wait.name),
         AwaitedKind::BatchWorkflow => shown(&stores.workflows, &namespace, &wait.name),
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use provisioning_api::steps::UndoAction;
+use provisioning_api::steps::{FailureClass, UndoAction};
 use provisioning_plan::conditions::State;
 use provisioning_plan::observed::Observed;
 use serde_json::{Value, json};
