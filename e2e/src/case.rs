@@ -279,6 +279,7 @@ impl Case {
         ensure!(disks.is_empty(), "disks of servers are left: {disks:?}");
         self.none_of::<provisioning_api::Server>().await?;
         self.none_of::<provisioning_api::Taskserv>().await?;
+        self.none_of::<provisioning_api::Cluster>().await?;
         self.none_of::<provisioning_api::BatchWorkflow>().await?;
         self.none_of::<ProviderConfig>().await
     }

@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::types::READY;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::StepStatus;
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -39,7 +39,7 @@ macro_rules! kinds {
         })+
     };
 }
-kinds!(ProviderConfig, Server, Taskserv, BatchWorkflow);
+kinds!(ProviderConfig, Server, Taskserv, Cluster, BatchWorkflow);
 
 impl Kind for Workspace {
     fn conditions(&self) -> &[Condition] {

@@ -8,7 +8,7 @@ use kube::core::GroupVersionKind;
 use provisioning_e2e::{Case, DEADLINE, case, repository};
 
 /// Plurals of all kinds.
-const PLURALS: [&str; 5] = ["workspaces", "providerconfigs", "servers", "taskservs", "batchworkflows"];
+const PLURALS: [&str; 6] = ["workspaces", "providerconfigs", "servers", "taskservs", "clusters", "batchworkflows"];
 
 /// One file of `operator/api/tests/cel/PLURAL/RULE/`: `valid*.yaml` or `refused*.yaml`; see the README there.
 struct Fixture {

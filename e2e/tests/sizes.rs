@@ -15,7 +15,7 @@ use provisioning_api::names::{
 };
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{RunStatus, STATUS_SCHEMA, StepStatus};
-use provisioning_api::{BatchWorkflow, Taskserv};
+use provisioning_api::{BatchWorkflow, Cluster, Taskserv};
 use provisioning_e2e::{Case, DEADLINE, Kind, case};
 use serde_json::json;
 
@@ -114,6 +114,12 @@ fn the_largest_status_is_stored_and_left_to_the_operator_that_wrote_it() {
     case("the_largest_status_is_stored_and_left_to_the_operator_that_wrote_it", |case: Case| async move {
         case.apply(&case.redis_on("cache", &["heron"])).await?;
         stored::<Taskserv>(&case, "cache", 2).await?;
+        case.apply(
+            &json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "colony"},
+            "spec": {"serverGroups": [{"name": "nests", "servers": ["heron"]}]}}),
+        )
+        .await?;
+        stored::<Cluster>(&case, "colony", 4).await?;
         let step =
             json!({"name": "heron", "apply": {"server": {"name": "heron", "spec": case.server("heron")["spec"]}}});
         case.apply(&json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow",

@@ -142,12 +142,12 @@ refused "binds no other" "is forbidden" binding provisioning-tenant
 refused "least of all this one" "is forbidden" binding cluster-admin
 
 # --- who may do what ----------------------------------------------------------------------------------------------------
-ours="workspaces.provisioning.dev providerconfigs.provisioning.dev servers.provisioning.dev taskservs.provisioning.dev batchworkflows.provisioning.dev"
+ours="workspaces.provisioning.dev providerconfigs.provisioning.dev servers.provisioning.dev taskservs.provisioning.dev batchworkflows.provisioning.dev clusters.provisioning.dev"
 status=$(for kind in $ours; do echo "$kind:status"; done)
 for verb in get list watch patch; do may "$operator" yes - $verb $ours; done
 may "$operator" yes - update $status
 may "$operator" no - patch $status
-for verb in create update; do may "$operator" yes - $verb servers.provisioning.dev taskservs.provisioning.dev; done
+for verb in create update; do may "$operator" yes - $verb servers.provisioning.dev taskservs.provisioning.dev clusters.provisioning.dev; done
 may "$operator" no - update workspaces.provisioning.dev providerconfigs.provisioning.dev batchworkflows.provisioning.dev
 may "$operator" no - create workspaces.provisioning.dev providerconfigs.provisioning.dev batchworkflows.provisioning.dev
 may "$operator" no - delete workspaces.provisioning.dev
@@ -171,7 +171,9 @@ for verb in get list create delete; do may "$operator" yes - $verb leases; done
 may "$operator" yes "$site" delete rolebindings
 
 kubectl create rolebinding executor --clusterrole provisioning-executor --serviceaccount "$space:provisioning-executor" -n "$space" >/dev/null
-may "$executor" yes "$space" get $ours leases
+# No executor works for a Cluster.
+may "$executor" yes "$space" get ${ours% *} leases
+may "$executor" no "$space" get clusters.provisioning.dev
 may "$executor" yes "$space" create leases
 for verb in list watch update patch delete; do may "$executor" no "$space" $verb $ours leases; done
 for verb in get list create delete; do may "$executor" no "$space" $verb pods secrets configmaps jobs; done

@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::ClusterSpec;
 use crate::server::ServerSpec;
 use crate::shared::{DeletionPolicy, OnFailure, RetryPolicy, runs_steps};
 use crate::steps::{DependencyType, RunStatus};
@@ -68,7 +69,7 @@ fn default_deletion_policy() -> DeletionPolicy {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.dependsOn) || self.dependsOn.all(d, d.step != self.name)").message("a step cannot depend on itself"))]
 #[x_kube(validation = Rule::new("[has(self.apply), has(self.delete), has(self.wait)].filter(given, given).size() == 1").message("give exactly one of apply, delete and wait"))]
-#[x_kube(validation = Rule::new("has(self.apply) == has(oldSelf.apply) && (!has(self.apply) || ((has(self.apply.server) ? self.apply.server.name : '') == (has(oldSelf.apply.server) ? oldSelf.apply.server.name : '') && (has(self.apply.taskserv) ? self.apply.taskserv.name : '') == (has(oldSelf.apply.taskserv) ? oldSelf.apply.taskserv.name : '')))").message("the object that a step applies is immutable: remove the step and add one of another name"))]
+#[x_kube(validation = Rule::new("has(self.apply) == has(oldSelf.apply) && (!has(self.apply) || ((has(self.apply.server) ? self.apply.server.name : '') == (has(oldSelf.apply.server) ? oldSelf.apply.server.name : '') && (has(self.apply.taskserv) ? self.apply.taskserv.name : '') == (has(oldSelf.apply.taskserv) ? oldSelf.apply.taskserv.name : '') && (has(self.apply.cluster) ? self.apply.cluster.name : '') == (has(oldSelf.apply.cluster) ? oldSelf.apply.cluster.name : '')))").message("the object that a step applies is immutable: remove the step and add one of another name"))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowStep {
     /// Name of the step, unique in the workflow.
@@ -111,7 +112,9 @@ impl WorkflowStep {
     pub fn applied(&self) -> Option<(&'static str, &str)> {
         let apply = self.apply.as_ref()?;
         let server = apply.server.as_ref().map(|server| ("Server", server.name.as_str()));
-        server.or_else(|| apply.taskserv.as_ref().map(|taskserv| ("Taskserv", taskserv.name.as_str())))
+        let taskserv = || apply.taskserv.as_ref().map(|taskserv| ("Taskserv", taskserv.name.as_str()));
+        let cluster = || apply.cluster.as_ref().map(|cluster| ("Cluster", cluster.name.as_str()));
+        server.or_else(taskserv).or_else(cluster)
     }
 
     /// Kind and name of the object that it looks at without having made it: what it deletes or waits for.
@@ -138,7 +141,7 @@ pub struct WorkflowDependency {
 
 /// The object that an `apply` step brings into being: exactly one of the fields.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.server) != has(self.taskserv)").message("give exactly one of server and taskserv"))]
+#[x_kube(validation = Rule::new("[has(self.server), has(self.taskserv), has(self.cluster)].filter(given, given).size() == 1").message("give exactly one of server, taskserv and cluster"))]
 pub struct ApplyAction {
     /// A Server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +149,9 @@ pub struct ApplyAction {
     /// A Taskserv.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taskserv: Option<TaskservTemplate>,
+    /// A Cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterTemplate>,
 }
 
 /// The object that a `delete` step takes away.
@@ -165,6 +171,8 @@ pub enum DeletedKind {
     Server,
     /// A Taskserv.
     Taskserv,
+    /// A Cluster.
+    Cluster,
 }
 
 impl DeletedKind {
@@ -173,6 +181,7 @@ impl DeletedKind {
         match self {
             DeletedKind::Server => "Server",
             DeletedKind::Taskserv => "Taskserv",
+            DeletedKind::Cluster => "Cluster",
         }
     }
 }
@@ -204,6 +213,8 @@ pub enum AwaitedKind {
     Server,
     /// A Taskserv.
     Taskserv,
+    /// A Cluster.
+    Cluster,
     /// Another BatchWorkflow.
     BatchWorkflow,
 }
@@ -216,6 +227,7 @@ impl AwaitedKind {
             AwaitedKind::ProviderConfig => "ProviderConfig",
             AwaitedKind::Server => "Server",
             AwaitedKind::Taskserv => "Taskserv",
+            AwaitedKind::Cluster => "Cluster",
             AwaitedKind::BatchWorkflow => "BatchWorkflow",
         }
     }
@@ -239,6 +251,16 @@ pub struct TaskservTemplate {
     pub name: String,
     /// Its spec.
     pub spec: TaskservSpec,
+}
+
+/// A Cluster to be made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterTemplate {
+    /// Name of the Cluster.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its spec.
+    pub spec: ClusterSpec,
 }
 
 /// What is known of a workflow.

@@ -8,6 +8,7 @@
 #![allow(unreachable_pub)]
 
 pub mod batch_workflow;
+pub mod cluster;
 pub mod conditions;
 pub mod names;
 pub mod provider_config;
@@ -19,6 +20,7 @@ pub mod taskserv;
 pub mod workspace;
 
 pub use batch_workflow::{BatchWorkflow, BatchWorkflowSpec, BatchWorkflowStatus};
+pub use cluster::{Cluster, ClusterSpec, ClusterStatus};
 pub use provider_config::{ProviderConfig, ProviderConfigSpec, ProviderConfigStatus};
 pub use server::{Server, ServerSpec, ServerStatus};
 pub use taskserv::{Taskserv, TaskservSpec, TaskservStatus};
@@ -29,7 +31,14 @@ use kube::CustomResourceExt;
 
 /// Every custom resource definition of this project, in the order in which users meet them.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![Workspace::crd(), ProviderConfig::crd(), Server::crd(), Taskserv::crd(), BatchWorkflow::crd()];
+    let mut crds = vec![
+        Workspace::crd(),
+        ProviderConfig::crd(),
+        Server::crd(),
+        Taskserv::crd(),
+        Cluster::crd(),
+        BatchWorkflow::crd(),
+    ];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             schemas::forbid_null(schema);

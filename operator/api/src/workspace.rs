@@ -80,6 +80,10 @@ pub struct ObjectCounts {
     /// Taskservs.
     #[schemars(range(min = 0))]
     pub taskservs: i32,
+    /// Clusters.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub clusters: i32,
     /// BatchWorkflows.
     #[schemars(range(min = 0))]
     pub batch_workflows: i32,

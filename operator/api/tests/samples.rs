@@ -4,7 +4,7 @@
 mod support;
 
 use provisioning_api::shared::{DeletionPolicy, OnFailure};
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use support::{broken_rules, definition_of, definitions, documents, root, violations};
@@ -52,6 +52,7 @@ fn decode(value: &Value) {
         "ProviderConfig" => drop(decodes::<ProviderConfig>(value)),
         "Server" => drop(decodes::<Server>(value)),
         "Taskserv" => drop(decodes::<Taskserv>(value)),
+        "Cluster" => drop(decodes::<Cluster>(value)),
         "BatchWorkflow" => drop(decodes::<BatchWorkflow>(value)),
         other => panic!("unknown kind {other}"),
     }
@@ -69,6 +70,18 @@ fn the_first_example_is_valid_and_decodes_strictly() {
         assert_eq!(broken_rules(schema, object, None), [""; 0], "{}", object["metadata"]["name"]);
         decode(object);
     }
+}
+
+#[test]
+fn the_cluster_of_the_documentation_is_valid_and_decodes_strictly() {
+    let page = std::fs::read_to_string(root().join("docs/clusters.md")).unwrap();
+    let text = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let object: Value = serde_saphyr::from_str(text).unwrap();
+    let definitions = definitions();
+    let schema = definition_of(&definitions, &object).schema();
+    assert_eq!(violations(schema, &object), [""; 0]);
+    assert_eq!(broken_rules(schema, &object, None), [""; 0]);
+    decode(&object);
 }
 
 #[test]
@@ -98,6 +111,13 @@ fn taskserv() -> Value {
     json!({"extension": {"name": "redis"}, "servers": ["blue-heron"]})
 }
 
+fn cluster() -> Value {
+    json!({"serverGroups": [{"name": "nests", "count": 2, "template": server()}],
+        "taskservs": [{"name": "cache", "group": "nests", "extension": {"name": "redis"}}],
+        "endpoints": [{"name": "cache", "group": "nests", "port": 6379}],
+        "outputs": [{"name": "version", "taskserv": "cache", "output": "version"}]})
+}
+
 fn workflow() -> Value {
     json!({"steps": [{"name": "heron", "apply": {"server": {"name": "blue-heron", "spec": server()}}}]})
 }
@@ -120,6 +140,9 @@ fn what_is_left_out_is_what_the_documentation_says() {
     assert_eq!((server.spec.deletion_policy, server.spec.suspend), (DeletionPolicy::Delete, false));
     let taskserv: Taskserv = decodes(&object("Taskserv", "cache", &taskserv()));
     assert_eq!(taskserv.spec.deletion_policy, DeletionPolicy::Delete);
+    let cluster: Cluster = decodes(&object("Cluster", "colony", &cluster()));
+    assert_eq!((cluster.spec.deletion_policy, cluster.spec.suspend), (DeletionPolicy::Delete, false));
+    assert_eq!(cluster.spec.taskservs[0].deletion_policy, DeletionPolicy::Delete);
     let workflow: BatchWorkflow = decodes(&object("BatchWorkflow", "morning", &workflow()));
     assert_eq!((workflow.spec.parallelism, workflow.spec.deletion_policy), (4, DeletionPolicy::Orphan));
     assert_eq!((workflow.spec.steps[0].timeout_seconds, workflow.spec.on_failure), (1800, OnFailure::Continue));
@@ -133,6 +156,11 @@ fn the_defaults_of_the_schema_are_those_of_the_types() {
         object("ProviderConfig", "meadow", &json!({"type": "Local"})),
         object("Server", "blue-heron", &server()),
         object("Taskserv", "cache", &taskserv()),
+        object("Cluster", "colony", &{
+            let mut spec = cluster();
+            spec["taskservs"][0]["dependsOn"] = json!([{"taskserv": "front"}]);
+            spec
+        }),
         object("BatchWorkflow", "morning", &{
             let mut spec = workflow();
             spec["steps"][0]["retry"] = json!({});
@@ -148,6 +176,7 @@ fn the_defaults_of_the_schema_are_those_of_the_types() {
             "ProviderConfig" => serde_json::to_value(serde_json::from_value::<ProviderConfig>(case.clone()).unwrap()),
             "Server" => serde_json::to_value(serde_json::from_value::<Server>(case.clone()).unwrap()),
             "Taskserv" => serde_json::to_value(serde_json::from_value::<Taskserv>(case.clone()).unwrap()),
+            "Cluster" => serde_json::to_value(serde_json::from_value::<Cluster>(case.clone()).unwrap()),
             _ => serde_json::to_value(serde_json::from_value::<BatchWorkflow>(case.clone()).unwrap()),
         };
         assert_eq!(by_server, typed.unwrap()["spec"], "{}", case["kind"]);
@@ -193,6 +222,13 @@ fn what_is_over_a_bound_is_refused_where_it_is() {
         ("Taskserv", set(taskserv(), "/servers", json!(["heron", "heron"])), ".spec.servers[1]"),
         ("Taskserv", set(taskserv(), "/servers", json!(["blue.heron"])), ".spec.servers[0]"),
         ("Taskserv", set(taskserv(), "/parameters", Value::Object(parameters)), ".spec.parameters"),
+        ("Cluster", set(cluster(), "/serverGroups", json!([])), ".spec.serverGroups"),
+        ("Cluster", set(cluster(), "/serverGroups/0/count", json!(0)), ".spec.serverGroups[0].count"),
+        ("Cluster", set(cluster(), "/serverGroups/0/count", json!(33)), ".spec.serverGroups[0].count"),
+        ("Cluster", set(cluster(), "/serverGroups/0/servers", json!(many(33))), ".spec.serverGroups[0].servers"),
+        ("Cluster", set(cluster(), "/taskservs/0/peers", json!(many(9))), ".spec.taskservs[0].peers"),
+        ("Cluster", set(cluster(), "/endpoints/0/port", json!(65536)), ".spec.endpoints[0].port"),
+        ("Cluster", set(cluster(), "/endpoints/0/scheme", json!("http://")), ".spec.endpoints[0].scheme"),
         ("BatchWorkflow", json!({"steps": []}), ".spec.steps"),
         ("BatchWorkflow", json!({"steps": steps(65)}), ".spec.steps"),
         ("BatchWorkflow", set(workflow(), "/parallelism", json!(65)), ".spec.parallelism"),

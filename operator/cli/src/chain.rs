@@ -167,6 +167,8 @@ pub(crate) fn next(item: &Item, seen: &[Target]) -> Option<Target> {
         reasons::WAITING | reasons::DEPENDENCY_STALLED => named().or_else(|| referred(item)),
         reasons::SUSPENDED | reasons::NO_WORKSPACE if item.kind != Kind::Workspace => named(),
         reasons::DELETING => named().or_else(|| by_step(item)),
+        // All of its steps are done: it is not Ready for the reason of one of its parts.
+        _ if item.kind == Kind::Cluster && culprit(item).is_none() => named(),
         _ => by_step(item),
     }
     .filter(|target| !seen.contains(target))
@@ -207,7 +209,7 @@ fn referred(item: &Item) -> Option<Target> {
             Some(Target { kind: Kind::ProviderConfig, name: server.spec.provider_config_ref.name.clone() })
         }
         Typed::Taskserv(_) => culprit(item).and_then(server_in),
-        Typed::BatchWorkflow(_) => by_step(item),
+        Typed::BatchWorkflow(_) | Typed::Cluster(_) => by_step(item),
         Typed::ProviderConfig(_) => Some(Target { kind: Kind::Workspace, name: WORKSPACE_NAME.to_owned() }),
         Typed::Workspace(_) => None,
     }
@@ -307,6 +309,21 @@ mod tests {
         let found: Vec<Option<String>> = (1..=5).map(of).collect();
         let expected = [None, Some("wait"), Some("run"), Some("observe"), Some("fail")];
         assert_eq!(found, expected.map(|id| id.map(str::to_owned)));
+    }
+
+    #[test]
+    fn a_cluster_whose_steps_are_done_leads_to_the_part_that_it_names() {
+        let conditions = crate::item::tests::conditions;
+        let ready = ("False", "Retrying", "Taskserv 'web-nginx' is not Ready: connection refused");
+        let mut apply = step("taskserv/nginx", "Apply", "Succeeded");
+        apply["why"] = json!("Taskserv web-nginx");
+        let web = crate::item::tests::item(
+            Kind::Cluster,
+            json!({"metadata": {"name": "web", "namespace": "first", "uid": "uid-web", "generation": 1},
+                "spec": {"serverGroups": []},
+                "status": {"observedGeneration": 1, "conditions": conditions(ready), "steps": [apply]}}),
+        );
+        assert_eq!(next(&web, &[web.target()]).unwrap().to_string(), "taskserv/web-nginx");
     }
 
     #[test]

@@ -48,6 +48,9 @@ fn columns(kind: Kind) -> &'static [Row] {
             AGE,
         ],
         Kind::BatchWorkflow => &[READY, STEPS, REASON, MESSAGE, AGE],
+        Kind::Cluster => {
+            &[("ENDPOINT", Column::At("/status/endpoints/0/addresses/0"), false), READY, STEPS, REASON, MESSAGE, AGE]
+        }
         Kind::Server => &[
             ("ADDRESS", Column::At("/status/addresses/0/address"), false),
             READY,

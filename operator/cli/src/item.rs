@@ -7,7 +7,7 @@ use provisioning_api::conditions::types;
 use provisioning_api::names::ANNOTATION_RECONCILE;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{RunStatus, StepStatus};
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde_json::Value;
 
 use crate::kinds::{Kind, Target};
@@ -31,6 +31,7 @@ pub(crate) enum Typed {
     Workspace(Box<Workspace>),
     ProviderConfig(Box<ProviderConfig>),
     BatchWorkflow(Box<BatchWorkflow>),
+    Cluster(Box<Cluster>),
     Server(Box<Server>),
     Taskserv(Box<Taskserv>),
 }
@@ -105,6 +106,7 @@ impl Item {
             Typed::Workspace(_) => None,
             Typed::ProviderConfig(object) => object.run_status(),
             Typed::BatchWorkflow(object) => object.run_status(),
+            Typed::Cluster(object) => object.run_status(),
             Typed::Server(object) => object.run_status(),
             Typed::Taskserv(object) => object.run_status(),
         }
@@ -140,6 +142,7 @@ impl Typed {
             Kind::Workspace => Self::Workspace(Box::new(Workspace::deserialize(json)?)),
             Kind::ProviderConfig => Self::ProviderConfig(Box::new(ProviderConfig::deserialize(json)?)),
             Kind::BatchWorkflow => Self::BatchWorkflow(Box::new(BatchWorkflow::deserialize(json)?)),
+            Kind::Cluster => Self::Cluster(Box::new(Cluster::deserialize(json)?)),
             Kind::Server => Self::Server(Box::new(Server::deserialize(json)?)),
             Kind::Taskserv => Self::Taskserv(Box::new(Taskserv::deserialize(json)?)),
         })

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::discovery::ApiResource;
 use provisioning_api::names::{GROUP, WORKSPACE_NAME};
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use provisioning_plan::nearest::hint;
 
 /// An argument is no kind, or no object.
@@ -26,14 +26,15 @@ pub(crate) enum Kind {
     Workspace,
     ProviderConfig,
     BatchWorkflow,
+    Cluster,
     Server,
     Taskserv,
 }
 
 impl Kind {
     /// In the order in which people meet them.
-    pub(crate) const ALL: [Kind; 5] =
-        [Kind::Workspace, Kind::ProviderConfig, Kind::BatchWorkflow, Kind::Server, Kind::Taskserv];
+    pub(crate) const ALL: [Kind; 6] =
+        [Kind::Workspace, Kind::ProviderConfig, Kind::BatchWorkflow, Kind::Cluster, Kind::Server, Kind::Taskserv];
 
     /// As in manifests.
     pub(crate) fn name(self) -> &'static str {
@@ -41,6 +42,7 @@ impl Kind {
             Kind::Workspace => "Workspace",
             Kind::ProviderConfig => "ProviderConfig",
             Kind::BatchWorkflow => "BatchWorkflow",
+            Kind::Cluster => "Cluster",
             Kind::Server => "Server",
             Kind::Taskserv => "Taskserv",
         }
@@ -52,6 +54,7 @@ impl Kind {
             Kind::Workspace => "workspace",
             Kind::ProviderConfig => "providerconfig",
             Kind::BatchWorkflow => "batchworkflow",
+            Kind::Cluster => "cluster",
             Kind::Server => "server",
             Kind::Taskserv => "taskserv",
         }
@@ -62,6 +65,7 @@ impl Kind {
             Kind::Workspace => "workspaces",
             Kind::ProviderConfig => "providerconfigs",
             Kind::BatchWorkflow => "batchworkflows",
+            Kind::Cluster => "clusters",
             Kind::Server => "servers",
             Kind::Taskserv => "taskservs",
         }
@@ -72,6 +76,7 @@ impl Kind {
             Kind::Workspace => "ws",
             Kind::ProviderConfig => "pcfg",
             Kind::BatchWorkflow => "bwf",
+            Kind::Cluster => "clu",
             Kind::Server => "srv",
             Kind::Taskserv => "tsv",
         }
@@ -83,6 +88,7 @@ impl Kind {
             Kind::Workspace => ApiResource::erase::<Workspace>(&()),
             Kind::ProviderConfig => ApiResource::erase::<ProviderConfig>(&()),
             Kind::BatchWorkflow => ApiResource::erase::<BatchWorkflow>(&()),
+            Kind::Cluster => ApiResource::erase::<Cluster>(&()),
             Kind::Server => ApiResource::erase::<Server>(&()),
             Kind::Taskserv => ApiResource::erase::<Taskserv>(&()),
         }

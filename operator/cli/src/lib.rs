@@ -73,7 +73,7 @@ enum Command {
         after_help = "Examples:\n  provisioning show server heron -n first\n  provisioning show workspace -o yaml"
     )]
     Show(show::Arguments),
-    /// Show what belongs to a workspace or workflow, with its steps
+    /// Show what belongs to a workspace, workflow or cluster, with its steps
     #[command(after_help = "Examples:\n  provisioning tree -n first\n  provisioning tree batchworkflow first --watch")]
     Tree(tree::Arguments),
     /// Say why an object is not Ready: from it to the cause, and what to do

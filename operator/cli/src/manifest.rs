@@ -343,7 +343,7 @@ status: {}
 nothing was sent; 8 problems found:
   a.yaml, document 1, workspace/workspace: metadata.labels.tier: not a string; put it in quotes
   a.yaml, document 1, workspace/workspace: spec.paralelism: unknown field (did you mean 'parallelism'?); known here: parallelism, suspend
-  a.yaml, document 2: kind: unknown kind 'Sever' (did you mean 'Server'?); known: Namespace, Workspace, ProviderConfig, BatchWorkflow, Server, Taskserv
+  a.yaml, document 2: kind: unknown kind 'Sever' (did you mean 'Server'?); known: Namespace, Workspace, ProviderConfig, BatchWorkflow, Cluster, Server, Taskserv
   a.yaml, document 3: apiVersion: 'provisioning.dev/v1' is not that of Server; write provisioning.dev/v1alpha1
   a.yaml, document 4, server/heron: status: the operator writes it; remove it
   a.yaml, document 4, server/heron: metadata.uid: the API server sets it; remove it

@@ -1,5 +1,7 @@
 //! Steps without a Job: one API write on a child object (protocols §2).
 
+pub mod view;
+
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -134,7 +136,7 @@ pub async fn release<K: Kind>(ctx: &Context, owner: &K, kind: &str, name: &str) 
 }
 
 /// Kinds that a child may have.
-const CHILD_KINDS: [&str; 2] = ["Server", "Taskserv"];
+const CHILD_KINDS: [&str; 3] = ["Server", "Taskserv", "Cluster"];
 
 /// Everything that carries this owner's uid and is not on its way out, from the API server itself.
 ///

@@ -6,6 +6,7 @@ pub mod arguments;
 pub mod batch_workflow;
 pub mod bundles;
 pub mod children;
+pub mod cluster;
 pub mod context;
 pub mod engine;
 pub mod error;
@@ -138,6 +139,7 @@ async fn controllers(context: &Arc<Context>, queues: Queues) {
         control(context, stores.provider_configs, queues.provider_configs, engine::reconcile),
         control(context, stores.servers, queues.servers, engine::reconcile),
         control(context, stores.taskservs, queues.taskservs, engine::reconcile),
+        control(context, stores.clusters, queues.clusters, engine::reconcile),
         control(context, stores.workflows, queues.workflows, engine::reconcile),
     );
 }

@@ -16,7 +16,7 @@ use provisioning_api::names::{
     LABEL_EXTENSION, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, MANAGER, WORKSPACE_NAME,
 };
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 
 use crate::queue::{Queue, Waker, queue};
@@ -36,6 +36,8 @@ pub struct Stores {
     pub servers: Store<Guarded<Server>>,
     /// Taskservs.
     pub taskservs: Store<Guarded<Taskserv>>,
+    /// Clusters.
+    pub clusters: Store<Guarded<Cluster>>,
     /// BatchWorkflows.
     pub workflows: Store<Guarded<BatchWorkflow>>,
     /// Pods of our Jobs.
@@ -53,6 +55,12 @@ impl Stores {
         found.0.as_ref().ok().cloned()
     }
 
+    /// A readable Cluster by uid.
+    pub fn cluster_by_uid(&self, uid: &str) -> Option<Cluster> {
+        let found = self.clusters.find(|guarded| guarded.meta().uid.as_deref() == Some(uid))?;
+        found.0.as_ref().ok().cloned()
+    }
+
     /// Waits until every cache is filled.
     pub async fn ready(&self) -> bool {
         let results = tokio::join!(
@@ -60,14 +68,25 @@ impl Stores {
             self.provider_configs.wait_until_ready(),
             self.servers.wait_until_ready(),
             self.taskservs.wait_until_ready(),
+            self.clusters.wait_until_ready(),
             self.workflows.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.jobs.wait_until_ready(),
             self.bundles.wait_until_ready(),
         );
-        let (a, b, c, d, e, f, g, h) = results;
-        [a, b, c, d, e, f, g, h].iter().all(Result::is_ok)
+        let (a, b, c, d, e, f, g, h, i) = results;
+        [a, b, c, d, e, f, g, h, i].iter().all(Result::is_ok)
     }
+}
+
+/// Caches that hold these clusters and nothing else.
+#[cfg(test)]
+pub(crate) fn caches_of(clusters: &[Cluster]) -> Stores {
+    let (stores, mut writers) = caches();
+    for cluster in clusters {
+        writers.clusters.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(cluster.clone()))));
+    }
+    stores
 }
 
 /// The receiving ends.
@@ -80,6 +99,8 @@ pub struct Queues {
     pub servers: Queue,
     /// For Taskservs.
     pub taskservs: Queue,
+    /// For Clusters.
+    pub clusters: Queue,
     /// For BatchWorkflows.
     pub workflows: Queue,
 }
@@ -91,6 +112,7 @@ struct Wakers {
     provider_configs: Waker,
     servers: Waker,
     taskservs: Waker,
+    clusters: Waker,
     workflows: Waker,
 }
 
@@ -109,6 +131,7 @@ pub fn start(client: &Client, namespace: &str) -> (Stores, Queues, Vec<tokio::ta
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.provider_configs, f(), Fan::provider_config)),
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.servers, f(), Fan::server)),
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.taskservs, f(), Fan::taskserv)),
+        tokio::spawn(watch(guarded(Api::all(c()), all()), writers.clusters, f(), Fan::cluster)),
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.workflows, f(), Fan::workflow)),
         tokio::spawn(watch(readable(Api::all(c()), managed.clone()), writers.pods, f(), |fan, pod: &Pod| {
             fan.made_for(pod.labels(), pod.namespace())
@@ -131,6 +154,7 @@ struct Writers {
     provider_configs: Writer<Guarded<ProviderConfig>>,
     servers: Writer<Guarded<Server>>,
     taskservs: Writer<Guarded<Taskserv>>,
+    clusters: Writer<Guarded<Cluster>>,
     workflows: Writer<Guarded<BatchWorkflow>>,
     pods: Writer<Pod>,
     jobs: Writer<Job>,
@@ -143,6 +167,7 @@ fn caches() -> (Stores, Writers) {
         provider_configs: Writer::default(),
         servers: Writer::default(),
         taskservs: Writer::default(),
+        clusters: Writer::default(),
         workflows: Writer::default(),
         pods: Writer::default(),
         jobs: Writer::default(),
@@ -153,6 +178,7 @@ fn caches() -> (Stores, Writers) {
         provider_configs: writers.provider_configs.as_reader(),
         servers: writers.servers.as_reader(),
         taskservs: writers.taskservs.as_reader(),
+        clusters: writers.clusters.as_reader(),
         workflows: writers.workflows.as_reader(),
         pods: writers.pods.as_reader(),
         jobs: writers.jobs.as_reader(),
@@ -166,13 +192,15 @@ fn channels() -> (Wakers, Queues) {
     let (provider_configs, provider_config_queue) = queue();
     let (servers, server_queue) = queue();
     let (taskservs, taskserv_queue) = queue();
+    let (clusters, cluster_queue) = queue();
     let (workflows, workflow_queue) = queue();
-    let wakers = Wakers { workspaces, provider_configs, servers, taskservs, workflows };
+    let wakers = Wakers { workspaces, provider_configs, servers, taskservs, clusters, workflows };
     let queues = Queues {
         workspaces: workspace_queue,
         provider_configs: provider_config_queue,
         servers: server_queue,
         taskservs: taskserv_queue,
+        clusters: cluster_queue,
         workflows: workflow_queue,
     };
     (wakers, queues)
@@ -271,6 +299,7 @@ impl Fan {
         wake_all(&self.stores.provider_configs, &self.wakers.provider_configs, &namespace);
         wake_all(&self.stores.servers, &self.wakers.servers, &namespace);
         wake_all(&self.stores.taskservs, &self.wakers.taskservs, &namespace);
+        wake_all(&self.stores.clusters, &self.wakers.clusters, &namespace);
         wake_all(&self.stores.workflows, &self.wakers.workflows, &namespace);
     }
 
@@ -321,6 +350,17 @@ impl Fan {
         }
     }
 
+    fn cluster(&self, guarded: &Guarded<Cluster>) {
+        let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+        self.wakers.clusters.wake(&namespace, &name);
+        self.wakers.workspaces.wake(&namespace, WORKSPACE_NAME);
+        self.owner(guarded.labels(), &namespace);
+        self.regarded("Cluster", &namespace, &name);
+        let uid = guarded.uid().unwrap_or_default();
+        wake_children(&self.stores.servers, &self.wakers.servers, &namespace, &uid);
+        wake_children(&self.stores.taskservs, &self.wakers.taskservs, &namespace, &uid);
+    }
+
     fn workflow(&self, guarded: &Guarded<BatchWorkflow>) {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
         self.wakers.workflows.wake(&namespace, &name);
@@ -329,6 +369,7 @@ impl Fan {
         let uid = guarded.uid().unwrap_or_default();
         wake_children(&self.stores.servers, &self.wakers.servers, &namespace, &uid);
         wake_children(&self.stores.taskservs, &self.wakers.taskservs, &namespace, &uid);
+        wake_children(&self.stores.clusters, &self.wakers.clusters, &namespace, &uid);
     }
 
     fn extension(&self) {
@@ -349,7 +390,8 @@ impl Fan {
         }
     }
 
-    /// An object concerns the workflows with a step that deletes it, waits for it, or would make it were its name free.
+    /// An object concerns the workflows with a step that deletes it, waits for it, or would make it were its name free,
+    /// and the clusters that it is a part of.
     fn regarded(&self, kind: &str, namespace: &str, name: &str) {
         for workflow in self.stores.workflows.state() {
             if let Ok(workflow) = &workflow.0
@@ -359,14 +401,25 @@ impl Fan {
                 self.wakers.workflows.wake(namespace, &workflow.name_any());
             }
         }
+        for cluster in self.stores.clusters.state() {
+            if let Ok(cluster) = &cluster.0
+                && cluster.namespace().as_deref() == Some(namespace)
+                && is_part_of(cluster, kind, name)
+            {
+                self.wakers.clusters.wake(namespace, &cluster.name_any());
+            }
+        }
     }
 
-    /// A child concerns the workflow that made it.
+    /// A child concerns the workflow or cluster that made it.
     fn owner(&self, labels: &BTreeMap<String, String>, namespace: &str) {
         if let (Some(uid), Some(name)) = (labels.get(LABEL_OWNER_UID), labels.get(LABEL_OWNER_NAME))
             && !uid.is_empty()
         {
-            self.wakers.workflows.wake(namespace, name);
+            match labels.get(LABEL_OWNER_KIND).map(String::as_str) {
+                Some("Cluster") => self.wakers.clusters.wake(namespace, name),
+                Some(_) | None => self.wakers.workflows.wake(namespace, name),
+            }
         }
     }
 }
@@ -377,6 +430,14 @@ fn uses(taskserv: &Taskserv, server: &str) -> bool {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     spec.servers.iter().chain(spec.peers.values().flatten()).any(|name| name == server)
         || steps.iter().any(|step| server_of(&step.id) == Some(server))
+}
+
+/// Whether an object is a server of a Cluster that was there before, or what one of its steps makes.
+fn is_part_of(cluster: &Cluster, kind: &str, name: &str) -> bool {
+    let steps = cluster.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let mut existing = cluster.spec.server_groups.iter().filter_map(|group| group.servers.as_ref()).flatten();
+    let stands_for = format!("{kind} {name}");
+    (kind == "Server" && existing.any(|server| server == name)) || steps.iter().any(|step| step.why == stands_for)
 }
 
 fn wake_all<K>(store: &Store<Guarded<K>>, waker: &Waker, namespace: &str)

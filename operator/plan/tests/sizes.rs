@@ -6,11 +6,12 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use provisioning_api::cluster::{ClusterMember, MemberState, PublishedEndpoint};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{MAX_OUTPUT, MAX_OUTPUT_COUNT, MAX_OUTPUTS, MAX_STATUS};
 use provisioning_api::steps::{FailureClass, RunStatus, STATUS_SCHEMA, StepAction, StepPhase, StepStatus};
 use provisioning_api::taskserv::{ResolvedExtension, TaskservServer};
-use provisioning_api::{BatchWorkflowStatus, TaskservStatus};
+use provisioning_api::{BatchWorkflowStatus, ClusterStatus, TaskservStatus};
 use provisioning_plan::conditions::{Standing, conditions};
 use provisioning_plan::decision::{Policy, decide};
 use provisioning_plan::graph::{Graph, MAX_EDGES, Step};
@@ -98,6 +99,53 @@ fn the_largest_workflow_fits() {
     let status = BatchWorkflowStatus { run: run_status(worst(&Graph::new(wanted).unwrap())) };
     let size = written(&status);
     println!("largest BatchWorkflow status: {size} bytes of {MAX_STATUS}");
+    assert!(size < MAX_STATUS, "{size} bytes");
+}
+
+#[test]
+fn the_largest_cluster_fits() {
+    // 64 servers in 8 groups, 16 services that are told of all groups and depend on all before them.
+    let mut text = String::new();
+    let group = |number: usize| format!("group/{}", name(number));
+    for number in 0..64 {
+        text.push_str(&format!("server/{} apply\n", name(number)));
+    }
+    for number in 0..8 {
+        let servers: Vec<String> = (0..8).map(|other| format!("server/{}", name(number * 8 + other))).collect();
+        text.push_str(&format!("{} wait after={}\n", group(number), servers.join(",")));
+    }
+    for number in 0..16 {
+        let before = (0..8).map(group).chain((0..number).map(|other| format!("taskserv/{}", name(other))));
+        text.push_str(&format!("taskserv/{} apply after={}\n", name(number), before.collect::<Vec<_>>().join(",")));
+    }
+    let mut wanted = steps(&text);
+    // "Taskserv NAME" and lists of names: letters only.
+    wanted.iter_mut().for_each(|step| step.why = "w".repeat(128));
+    let graph = Graph::new(wanted).unwrap();
+    let mut entries = worst(&graph);
+    for entry in &mut entries {
+        // KIND/NAME; outputs are not kept in the steps of a cluster.
+        entry.external_id = entry.external_id.take().map(|_| format!("Taskserv/{}", name(0)));
+        entry.outputs.clear();
+    }
+    let members = (0..64).map(|number| ClusterMember {
+        group: name(number / 8),
+        server: name(number),
+        address: Some("a".repeat(253)),
+        state: MemberState::NotReady,
+    });
+    let endpoints = (0..8).map(|number| PublishedEndpoint {
+        name: name(number),
+        addresses: (0..16).map(|_| format!("{}://{}:65535", "s".repeat(16), "a".repeat(253))).collect(),
+    });
+    let status = ClusterStatus {
+        members: members.collect(),
+        endpoints: endpoints.collect(),
+        outputs: (0..8).map(|number| (name(number), quotes(512))).collect(),
+        run: run_status(entries),
+    };
+    let size = written(&status);
+    println!("largest Cluster status: {size} bytes of {MAX_STATUS}");
     assert!(size < MAX_STATUS, "{size} bytes");
 }
 

@@ -47,7 +47,7 @@ pub fn definitions() -> Vec<Definition> {
             Definition { plural: text(&crd["spec"]["names"]["plural"]), kind: text(&crd["spec"]["names"]["kind"]), crd }
         })
         .collect();
-    assert_eq!(definitions.len(), 5, "a kind was added or lost");
+    assert_eq!(definitions.len(), 6, "a kind was added or lost");
     definitions
 }
 

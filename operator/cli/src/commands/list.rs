@@ -18,7 +18,7 @@ use crate::table::{Cell, Table};
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// workspace (ws), providerconfig (pcfg), batchworkflow (bwf), server (srv), taskserv (tsv), or all
+    /// workspace (ws), providerconfig (pcfg), batchworkflow (bwf), cluster (clu), server (srv), taskserv (tsv), or all
     #[arg(value_name = "KIND")]
     kinds: Vec<String>,
     /// In all namespaces
@@ -145,7 +145,7 @@ mod tests {
         let stub = Stub::new(|_| reply(200, json!({"metadata": {}, "items": []})));
         let scope = Scope::Namespace("first".into());
         lists(&stub.cluster(), &Kind::ALL, &scope, None).await.unwrap();
-        let expected = ["workspaces", "providerconfigs", "batchworkflows", "servers", "taskservs"]
+        let expected = ["workspaces", "providerconfigs", "batchworkflows", "clusters", "servers", "taskservs"]
             .map(|plural| format!("GET /apis/provisioning.dev/v1alpha1/namespaces/first/{plural}?"));
         assert_eq!(stub.requests(), expected);
     }

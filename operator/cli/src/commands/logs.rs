@@ -1,6 +1,6 @@
 //! `provisioning logs`: what the executors of steps wrote, also of failed runs whose Job is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use clap::Args;
@@ -14,7 +14,7 @@ use provisioning_api::steps::{StepAction, StepStatus};
 use provisioning_plan::ids::{job_name, step_label};
 use provisioning_plan::nearest::hint;
 
-use super::tree::child_of;
+use super::tree::{below, child_of};
 use crate::changes::failure;
 use crate::cluster::{Cluster, ClusterArguments};
 use crate::error::Error;
@@ -187,15 +187,13 @@ async fn past(
     shown: Shown,
 ) -> Result<(), LogsError> {
     let mut runs = Vec::new();
-    for step in chosen(item, step)? {
-        match child_of(step) {
-            None => runs.push(Run::past(item, step, previous)?),
-            // A step that applies an object has no executor: the object's own steps have.
-            Some(child) => {
-                let child = get(cluster, &child).await?;
-                for step in chosen(&child, None)? {
-                    runs.push(Run::past(&child, step, previous)?);
-                }
+    let mut todo = VecDeque::from([(item.clone(), step)]);
+    while let Some((item, step)) = todo.pop_front() {
+        for step in chosen(&item, step)? {
+            match child_of(step) {
+                None => runs.push(Run::past(&item, step, previous)?),
+                // A step that applies an object has no executor: the object's own steps have, or those of its parts.
+                Some(child) => todo.push_back((get(cluster, &child).await?, None)),
             }
         }
     }
@@ -258,10 +256,14 @@ async fn kept(cluster: &Cluster, run: &Run) -> Result<String, LogsError> {
 async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown) -> Result<(), LogsError> {
     let scope = Scope::Namespace(cluster.namespace.clone());
     let own = Selection { kind: root.kind, scope: scope.clone(), name: Some(root.name().to_owned()), labels: None };
-    let labels = format!("{LABEL_OWNER_UID}={}", root.uid());
-    let children = [Kind::Server, Kind::Taskserv].into_iter().filter(|_| root.kind == Kind::BatchWorkflow);
-    let children =
-        children.map(|kind| Selection { kind, scope: scope.clone(), name: None, labels: Some(labels.clone()) });
+    // All that was made by somebody; what a cluster of a workflow made carries the cluster's uid.
+    let children = below(root.kind).iter().map(|kind| Selection {
+        kind: *kind,
+        scope: scope.clone(),
+        name: None,
+        labels: Some(LABEL_OWNER_UID.to_owned()),
+    });
+    let mut family = Family { uids: BTreeSet::from([root.uid().to_owned()]), strangers: Vec::new() };
     let mut updates = watch(cluster, std::iter::once(own).chain(children).collect::<Vec<_>>());
     let mut seen = BTreeSet::new();
     let mut streams = FuturesUnordered::new();
@@ -276,16 +278,46 @@ async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown
                     let is_root = after.as_deref().or(before.as_deref()).is_some_and(|item| item.target() == root.target());
                     done = is_root && after.as_deref().is_none_or(|item| ended(item, step));
                     let Some(item) = after else { continue };
-                    for step in starting(&item, step.filter(|_| is_root)) {
-                        let run = Run::of(&item, step);
-                        if seen.insert(run.clone()) {
-                            streams.push(stream(cluster, run, shown));
+                    for item in family.with(*item) {
+                        for step in starting(&item, step.filter(|_| is_root)) {
+                            let run = Run::of(&item, step);
+                            if seen.insert(run.clone()) {
+                                streams.push(stream(cluster, run, shown));
+                            }
                         }
                     }
                 }
             },
             else => return Ok(()),
         }
+    }
+}
+
+/// An object and all that was made by it, directly or not.
+struct Family {
+    uids: BTreeSet<String>,
+    /// Objects whose owner was not seen yet, or belongs to somebody else.
+    strangers: Vec<Item>,
+}
+
+impl Family {
+    /// What belongs to it by this object: itself, and those that were made by it and seen before.
+    fn with(&mut self, item: Item) -> Vec<Item> {
+        self.strangers.retain(|other| other.uid() != item.uid());
+        let mut found = Vec::new();
+        let mut todo = vec![item];
+        while let Some(item) = todo.pop() {
+            let owner = item.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_OWNER_UID));
+            if !self.uids.contains(item.uid()) && !owner.is_some_and(|uid| self.uids.contains(uid)) {
+                self.strangers.push(item);
+                continue;
+            }
+            if self.uids.insert(item.uid().to_owned()) {
+                todo.append(&mut self.strangers);
+            }
+            found.push(item);
+        }
+        found
     }
 }
 
@@ -341,6 +373,21 @@ mod tests {
     use crate::stub::{Stub, reply};
 
     const RUNNING: (&str, &str, &str) = ("False", "Running", "x");
+
+    #[test]
+    fn what_a_cluster_made_belongs_to_its_workflow_in_whatever_order_it_is_seen() {
+        let of = |name: &str, owner: &str| {
+            let mut item = server(name, RUNNING, json!([]));
+            item.metadata.labels = Some([(LABEL_OWNER_UID.to_owned(), owner.to_owned())].into());
+            item
+        };
+        let mut family = Family { uids: BTreeSet::from(["uid-first".to_owned()]), strangers: Vec::new() };
+        let mut with = |item: Item| family.with(item).iter().map(|item| item.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!(with(of("heron", "uid-web")), [""; 0]);
+        assert_eq!(with(of("curlew", "uid-other")), [""; 0]);
+        assert_eq!(with(of("web", "uid-first")), ["web", "heron"]);
+        assert_eq!(with(of("heron", "uid-web")), ["heron"]);
+    }
 
     fn ids(item: &Item) -> Vec<&str> {
         chosen(item, None).unwrap().iter().map(|step| step.id.as_str()).collect()

@@ -3,6 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 use provisioning_api::batch_workflow::WorkflowStep;
+use provisioning_api::cluster::ClusterMember;
 use provisioning_api::conditions::types;
 use provisioning_api::steps::{StepPhase, StepStatus};
 use serde_json::Value;
@@ -156,6 +157,13 @@ pub(super) fn flatten(path: &str, value: &Value, found: &mut Pairs) {
         Value::Array(list) if list.iter().all(|one| !one.is_object() && !one.is_array()) => {
             found.push((path.to_owned(), list.iter().map(plain).collect::<Vec<_>>().join(", ")));
         }
+        Value::Array(list) if list.iter().all(|one| one["name"].is_string()) => {
+            for one in list {
+                let mut rest = one.clone();
+                let name = rest.as_object_mut().and_then(|map| map.remove("name"));
+                flatten(&format!("{path}.{}", name.as_ref().map_or_else(String::new, plain)), &rest, found);
+            }
+        }
         other => found.push((path.to_owned(), plain(other))),
     }
 }
@@ -174,9 +182,10 @@ fn known(item: &Item) -> Pairs {
             let objects = workspace.status.as_ref().and_then(|status| status.objects.as_ref());
             let counts = objects.map(|counts| {
                 let (servers, taskservs) = (counts.servers, counts.taskservs);
-                let (configs, workflows) = (counts.provider_configs, counts.batch_workflows);
+                let (configs, clusters, workflows) = (counts.provider_configs, counts.clusters, counts.batch_workflows);
                 format!(
-                    "{servers} servers, {taskservs} taskservs, {workflows} batchworkflows, {configs} providerconfigs"
+                    "{servers} servers, {taskservs} taskservs, {clusters} clusters, {workflows} batchworkflows, \
+                     {configs} providerconfigs"
                 )
             });
             vec![pair("objects", counts.unwrap_or_default())]
@@ -196,6 +205,7 @@ fn known(item: &Item) -> Pairs {
             vec![pair("zones", joined(zones)), pair("sizes", joined(sizes)), pair("images", joined(images))]
         }
         Typed::BatchWorkflow(_) => Vec::new(),
+        Typed::Cluster(cluster) => parts(cluster),
         Typed::Server(_) => {
             ["/status/addresses/0/address", "/status/providerID", "/status/hostKey", "/status/incarnation"]
                 .map(|pointer| {
@@ -211,6 +221,20 @@ fn known(item: &Item) -> Pairs {
     };
     known.retain(|(_, value)| !value.is_empty() && value != "0");
     known
+}
+
+/// Servers, endpoints and outputs of a cluster.
+fn parts(cluster: &provisioning_api::Cluster) -> Pairs {
+    let Some(status) = &cluster.status else { return Vec::new() };
+    let member = |member: &ClusterMember| {
+        let address = member.address.as_ref().map_or_else(String::new, |address| format!(", {address}"));
+        (format!("server {}", member.server), format!("{}, {:?}{address}", member.group, member.state))
+    };
+    let mut found: Pairs = status.members.iter().map(member).collect();
+    let endpoints = status.endpoints.iter();
+    found.extend(endpoints.map(|endpoint| (format!("endpoint {}", endpoint.name), endpoint.addresses.join(", "))));
+    found.extend(status.outputs.iter().map(|(name, value)| (format!("output {name}"), value.clone())));
+    found
 }
 
 fn conditions(item: &Item, now: Timestamp) -> Table {

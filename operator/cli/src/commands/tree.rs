@@ -1,4 +1,4 @@
-//! `provisioning tree`: a workflow or workspace, what it made, and the steps of each.
+//! `provisioning tree`: a workspace, workflow or cluster, what it made, and the steps of each.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -56,7 +56,12 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
 async fn gather(cluster: &Cluster, root: &Target) -> Result<Vec<Item>, RequestError> {
     let item = get(cluster, root).await?;
     let scope = Scope::Namespace(cluster.namespace.clone());
-    let selector = (root.kind == Kind::BatchWorkflow).then(|| format!("{LABEL_OWNER_UID}={}", item.uid()));
+    let selector = match root.kind {
+        // What its clusters made is below it, too: all that was made by somebody.
+        Kind::BatchWorkflow => Some(LABEL_OWNER_UID.to_owned()),
+        Kind::Cluster => Some(format!("{LABEL_OWNER_UID}={}", item.uid())),
+        Kind::Workspace | Kind::ProviderConfig | Kind::Server | Kind::Taskserv => None,
+    };
     let lists = below(root.kind).iter().map(|kind| list(cluster, *kind, &scope, selector.as_deref()));
     let mut items = vec![item];
     items.extend(try_join_all(lists).await?.into_iter().flatten());
@@ -64,10 +69,11 @@ async fn gather(cluster: &Cluster, root: &Target) -> Result<Vec<Item>, RequestEr
 }
 
 /// The kinds that can be below a kind.
-fn below(kind: Kind) -> &'static [Kind] {
+pub(super) fn below(kind: Kind) -> &'static [Kind] {
     match kind {
-        Kind::Workspace => &[Kind::ProviderConfig, Kind::BatchWorkflow, Kind::Server, Kind::Taskserv],
-        Kind::BatchWorkflow => &[Kind::Server, Kind::Taskserv],
+        Kind::Workspace => &[Kind::ProviderConfig, Kind::BatchWorkflow, Kind::Cluster, Kind::Server, Kind::Taskserv],
+        Kind::BatchWorkflow => &[Kind::Cluster, Kind::Server, Kind::Taskserv],
+        Kind::Cluster => &[Kind::Server, Kind::Taskserv],
         Kind::ProviderConfig | Kind::Server | Kind::Taskserv => &[],
     }
 }
@@ -150,7 +156,7 @@ struct Forest<'a> {
 }
 
 impl Forest<'_> {
-    /// All objects of the namespace; those that a workflow made are below it.
+    /// All objects of the namespace; those that a workflow or cluster made are below it.
     fn workspace(&self, workspace: &Item) -> Node {
         let owned = |item: &&Item| self.items.iter().any(|owner| is_owner(owner, item));
         let others = self.items.iter().filter(|item| item.target() != workspace.target());
@@ -263,6 +269,42 @@ mod tests {
         let workspace =
             item(Kind::Workspace, json!({"metadata": {"name": "workspace", "namespace": "first"}, "spec": {}}));
         vec![workspace, workflow, heron, alone]
+    }
+
+    #[test]
+    fn what_a_cluster_of_a_workflow_made_is_below_it() {
+        let owned = |mut item: Item, uid: &str| {
+            item.metadata.labels = Some([(LABEL_OWNER_UID.to_owned(), uid.to_owned())].into());
+            item
+        };
+        let made = |kind: Kind, name: &str, step: &str, child: &str| {
+            let mut apply = crate::item::tests::step(step, "Apply", "Succeeded");
+            apply["why"] = json!(child);
+            item(
+                kind,
+                json!({"metadata": {"name": name, "namespace": "first", "uid": format!("uid-{name}"), "generation": 1},
+                    "spec": {"steps": [], "serverGroups": []},
+                    "status": {"observedGeneration": 1, "conditions": conditions(("True", "Succeeded", "all")),
+                        "steps": [apply],
+                        "progress": {"total": 1, "succeeded": 1, "failed": 0, "running": 0, "summary": "1/1"}}}),
+            )
+        };
+        let items = [
+            made(Kind::BatchWorkflow, "first", "web", "Cluster web"),
+            owned(made(Kind::Cluster, "web", "server/web-back-0", "Server web-back-0"), "uid-first"),
+            owned(server("web-back-0", ("True", "Succeeded", "all"), json!([])), "uid-web"),
+            owned(server("heron", ("True", "Succeeded", "all"), json!([])), "uid-other"),
+        ];
+        let root = Target { kind: Kind::BatchWorkflow, name: "first".into() };
+        let expected = "\
+batchworkflow/first 1/1 Ready
+`- [x] web
+   `- cluster/web 1/1 Ready
+      `- [x] server/web-back-0
+         `- server/web-back-0 1/2 Ready
+";
+        let now = "2026-05-04T10:00:31Z".parse().unwrap();
+        assert_eq!(draw(&root, &items, now, Style::PLAIN), expected);
     }
 
     #[test]

@@ -6,26 +6,12 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::{AwaitedKind, WaitAction};
-use provisioning_api::steps::FailureClass;
 use provisioning_plan::condition::ObjectCondition;
 use provisioning_plan::observed::{Outcome, RunView};
 
-use super::children::{ChildView, Standing};
-use super::{CHILD_FAILED, DEADLINE_EXCEEDED};
+use crate::children::view::{ChildView, going, until};
 use crate::engine::kind::{Child, Kind, by_name};
 use crate::watches::Stores;
-
-/// A view with its time: a run whose deadline has passed is over, with the reason why it was not done.
-pub(crate) fn until(
-    deadline: Option<Timestamp>,
-    now: Timestamp,
-    why: impl FnOnce() -> String,
-) -> (RunView, Option<Timestamp>) {
-    if deadline.is_some_and(|deadline| deadline <= now) {
-        return (RunView::Ended(Outcome::failed(FailureClass::Timeout, DEADLINE_EXCEEDED, why())), None);
-    }
-    (RunView::Alive, deadline)
-}
 
 /// How a deletion stands.
 pub(crate) fn delete_view(
@@ -36,26 +22,7 @@ pub(crate) fn delete_view(
 ) -> (RunView, Option<Timestamp>) {
     // To be deleted, or perhaps gone already: only the API server knows, and is asked.
     let Some(view) = seen.filter(|view| view.deleting) else { return (RunView::Missing { ours: true }, deadline) };
-    going_view(child, &view, deadline, now)
-}
-
-/// How an object stands that is on its way out.
-pub(crate) fn going_view(
-    child: &Child,
-    view: &ChildView,
-    deadline: Option<Timestamp>,
-    now: Timestamp,
-) -> (RunView, Option<Timestamp>) {
-    let (kind, name) = (child.kind, &child.name);
-    match &view.standing {
-        Standing::Stalled(text) => {
-            let class = view.class.unwrap_or(FailureClass::Invalid);
-            let outcome = Outcome::failed(class, CHILD_FAILED, format!("deletion of {kind} '{name}': {text}"));
-            (RunView::Ended(outcome), None)
-        }
-        Standing::Ready => until(deadline, now, || format!("{kind} '{name}' is not gone in time")),
-        Standing::Moving(text) => until(deadline, now, || format!("{kind} '{name}' is not gone in time: {text}")),
-    }
+    going(child, &view, deadline, now)
 }
 
 /// How a wait stands.
@@ -90,6 +57,7 @@ pub(crate) fn awaited(stores: &Stores, workflow: &BatchWorkflow, wait: &WaitActi
         AwaitedKind::ProviderConfig => shown(&stores.provider_configs, &namespace, &wait.name),
         AwaitedKind::Server => shown(&stores.servers, &namespace, &wait.name),
         AwaitedKind::Taskserv => shown(&stores.taskservs, &namespace, &wait.name),
+        AwaitedKind::Cluster => shown(&stores.clusters, &namespace, &wait.name),
         AwaitedKind::BatchWorkflow => shown(&stores.workflows, &namespace, &wait.name),
     }
 }

@@ -7,12 +7,13 @@ use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::DeletionPolicy;
-use provisioning_api::steps::{FailureClass, StepAction, UndoAction};
+use provisioning_api::steps::{StepAction, UndoAction};
 use provisioning_plan::condition::{ObjectCondition, When};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::graph::{Dependency, Gate, Graph, GraphError, Step};
 use provisioning_plan::ids::{InputHash, StepId};
 
+use crate::children::view::no_retry;
 use crate::engine::kind::Child;
 
 /// Draws it.
@@ -149,34 +150,18 @@ fn comes_after_its_apply(
     Err(invalid(position, "delete", words))
 }
 
-/// A child retries by itself; asking it again is for those who say so.
-fn no_retry() -> provisioning_api::shared::RetryPolicy {
-    provisioning_api::shared::RetryPolicy {
-        on: vec![FailureClass::Throttled],
-        ..provisioning_api::shared::RetryPolicy::default()
-    }
-}
-
 /// The object that a step applies.
 pub(crate) fn child(step: &WorkflowStep) -> Option<Child> {
-    let spec = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap_or_default();
+    let (kind, name) = step.applied()?;
     let apply = step.apply.as_ref()?;
-    match (&apply.server, &apply.taskserv) {
-        (Some(server), _) => Some(Child {
-            kind: "Server",
-            name: server.name.clone(),
-            spec: spec(serde_json::to_value(&server.spec)),
-            reconcile: None,
-        }),
-        (None, Some(taskserv)) => Some(Child {
-            kind: "Taskserv",
-            name: taskserv.name.clone(),
-            spec: spec(serde_json::to_value(&taskserv.spec)),
-            reconcile: None,
-        }),
+    let spec = match (&apply.server, &apply.taskserv, &apply.cluster) {
+        (Some(server), ..) => serde_json::to_value(&server.spec),
+        (None, Some(taskserv), _) => serde_json::to_value(&taskserv.spec),
+        (None, None, Some(cluster)) => serde_json::to_value(&cluster.spec),
         // The schema refuses this.
-        (None, None) => None,
-    }
+        (None, None, None) => return None,
+    };
+    Some(Child { kind, name: name.to_owned(), spec: spec.unwrap_or_default(), reconcile: None })
 }
 
 /// The object that a step deletes.

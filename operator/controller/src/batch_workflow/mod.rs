@@ -2,7 +2,6 @@
 //! or as the condition says.
 
 mod actions;
-pub(crate) mod children;
 mod graph;
 #[cfg(test)]
 mod tests;
@@ -19,25 +18,22 @@ use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, OnFailure, RunsSteps};
-use provisioning_api::steps::{Direction, FailureClass, StepAction, StepEffect, StepPhase, StepStatus};
+use provisioning_api::steps::{Direction, StepAction, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::conditions::{Standing, State};
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::observed::{Outcome, RunView};
 
-use children::{ChildView, Standing as ChildStanding};
 use graph::{child, deleted};
 
-use crate::children::{applied_by, owned, release};
+use crate::children::view::{
+    self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding, cancelled,
+};
+use crate::children::{owned, release};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
 use crate::watches::Stores;
-
-/// Reason of a step whose child failed.
-const CHILD_FAILED: &str = "ChildFailed";
-/// Reason of a step that took longer than it may.
-const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// What a BatchWorkflow looks at: how its children stand, by step.
 #[derive(Debug)]
@@ -99,13 +95,12 @@ impl Kind for BatchWorkflow {
         };
         let seen = children::view(glance.stores, self, &child);
         if self.metadata.deletion_timestamp.is_some() && step.open_direction() == Some(Direction::Forward) {
-            // There is no executor to wait for: the one write is done or not, and the undo looks for itself.
             return Some((RunView::Ended(cancelled("the workflow is being deleted")), None));
         }
         if step.open_direction() == Some(Direction::Undo) {
-            return Some((undo_view(seen.as_ref()), None));
+            return Some((children::undo(seen.as_ref()), None));
         }
-        Some(self.forward_view(glance.now, step, &child, seen))
+        Some(children::forward(step, &child, seen, self.deadline(step), glance.now))
     }
 
     fn publish(&mut self, _: &Facts) {}
@@ -188,13 +183,6 @@ trait Children {
     fn view_of_other(&self, glance: &Glance<'_>, step: &StepStatus) -> (RunView, Option<Timestamp>);
     fn by_children(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing>;
     fn child_of(&self, step: &StepStatus) -> Option<Child>;
-    fn forward_view(
-        &self,
-        now: Timestamp,
-        step: &StepStatus,
-        child: &Child,
-        seen: Option<ChildView>,
-    ) -> (RunView, Option<Timestamp>);
 }
 
 impl Children for BatchWorkflow {
@@ -267,41 +255,6 @@ impl Children for BatchWorkflow {
         }
         children::from_why(&step.why)
     }
-
-    fn forward_view(
-        &self,
-        now: Timestamp,
-        step: &StepStatus,
-        child: &Child,
-        seen: Option<ChildView>,
-    ) -> (RunView, Option<Timestamp>) {
-        let deadline = self.deadline(step);
-        if let Some(view) = seen.as_ref().filter(|view| view.ours && view.deleting) {
-            // Made anew once it is gone. Until then its own words are told, and the wait has an end.
-            return actions::going_view(child, view, deadline, now);
-        }
-        let applied = seen.filter(|view| view.ours && view.applied_by.as_ref() == Some(&applied_by(step)));
-        // Not there, or not as this run wants it: the write is (re)done; it is the same for every process.
-        let Some(view) = applied else { return (RunView::Missing { ours: true }, None) };
-        match view.standing {
-            ChildStanding::Ready => {
-                let outcome = Outcome {
-                    outputs: view.outputs,
-                    external_id: Some(format!("{}/{}", child.kind, child.name)),
-                    ..Outcome::succeeded()
-                };
-                (RunView::Ended(outcome), None)
-            }
-            ChildStanding::Stalled(text) => {
-                let class = view.class.unwrap_or(FailureClass::Invalid);
-                let text = format!("{} '{}': {text}", child.kind, child.name);
-                (RunView::Ended(Outcome::failed(class, CHILD_FAILED, text)), None)
-            }
-            ChildStanding::Moving(text) => actions::until(deadline, now, || {
-                format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name)
-            }),
-        }
-    }
 }
 
 trait Deadline {
@@ -313,19 +266,5 @@ impl Deadline for BatchWorkflow {
         let planned = self.wanted(step)?;
         let started = step.started_at.as_ref()?.0;
         started.checked_add(SignedDuration::from_secs(i64::from(planned.timeout_seconds))).ok()
-    }
-}
-
-fn cancelled(why: &str) -> Outcome {
-    let mut outcome = Outcome::failed(FailureClass::Refused, "Cancelled", why);
-    outcome.harmless = false;
-    outcome
-}
-
-fn undo_view(seen: Option<&ChildView>) -> RunView {
-    match seen {
-        Some(view) if view.ours && view.deleting => RunView::Alive,
-        // To be deleted, or perhaps gone already: only the API server knows, and is asked.
-        Some(_) | None => RunView::Missing { ours: true },
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use provisioning_api::steps::UndoAction;
+use provisioning_api::steps::{FailureClass, UndoAction};
 use provisioning_plan::conditions::State;
 use provisioning_plan::observed::Observed;
 use serde_json::{Value, json};
@@ -307,8 +307,9 @@ fn what_another_step_or_run_applied_is_not_what_this_one_wants() {
             outputs: BTreeMap::new(),
         })
     };
-    let view =
-        |applied_by: &str, deleting| object.forward_view(seconds(10), &step, &child, seen(applied_by, deleting)).0;
+    let view = |applied_by: &str, deleting| {
+        children::forward(&step, &child, seen(applied_by, deleting), Some(seconds(60)), seconds(10)).0
+    };
     assert!(matches!(view("heron/1", false), RunView::Ended(outcome) if outcome.class.is_none()));
     for other in ["heron/2", "bittern/1", "1"] {
         assert_eq!(view(other, false), RunView::Missing { ours: true }, "{other}");

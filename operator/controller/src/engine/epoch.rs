@@ -6,7 +6,7 @@ use kube::core::DeserializeGuard;
 use provisioning_api::names::{MANAGER, WORKSPACE_NAME};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::STATUS_SCHEMA;
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 
 use super::kind::Kind;
 use crate::context::Context;
@@ -43,6 +43,7 @@ async fn remembered(ctx: &Context, namespace: &str) -> Result<i64, Error> {
         highest::<ProviderConfig>(ctx, namespace).await?,
         highest::<Server>(ctx, namespace).await?,
         highest::<Taskserv>(ctx, namespace).await?,
+        highest::<Cluster>(ctx, namespace).await?,
         highest::<BatchWorkflow>(ctx, namespace).await?,
     ];
     Ok(highest.into_iter().max().unwrap_or(0))

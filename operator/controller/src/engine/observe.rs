@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use provisioning_api::names::{ANNOTATION_RECONCILE, LABEL_OWNER_KIND, LABEL_OWNER_UID, WORKSPACE_NAME};
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::{FailureClass, StepPhase, StepStatus};
+use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::ids::job_name;
 use provisioning_plan::observed::{Observed, Outcome, RunView};
 use provisioning_sdk::result::StepResult;
@@ -108,18 +108,27 @@ fn suspended<K: Kind>(stores: &Stores, object: &K, workspace: Option<&WorkspaceV
 fn owner_holds_back<K: Kind>(stores: &Stores, object: &K) -> Option<String> {
     let uid = object.labels().get(LABEL_OWNER_UID)?;
     let kind = object.labels().get(LABEL_OWNER_KIND).map_or("owner", String::as_str);
-    let owner = stores.workflow_by_uid(uid);
-    let Some(owner) = owner else { return Some(format!("the {kind} that made it (uid {uid}) is gone")) };
-    let name = owner.name_any();
-    if owner.metadata.deletion_timestamp.is_some() {
+    let own = object.name_any();
+    let (name, deleting, entry) = if let Some(owner) = stores.workflow_by_uid(uid) {
+        let step = owner.spec.steps.iter().find(|step| step.applied() == Some((K::KIND, own.as_str())));
+        let entry = step.and_then(|step| entry(&owner, |entry| entry.id == step.name));
+        (owner.name_any(), owner.metadata.deletion_timestamp.is_some(), entry)
+    } else if let Some(owner) = stores.cluster_by_uid(uid) {
+        let stands_for = format!("{} {own}", K::KIND);
+        // An update that is to come keeps nobody from mending what is there.
+        let held = |entry: &StepStatus| entry.phase == StepPhase::Undone || entry.effect == StepEffect::None;
+        let entry = entry(&owner, |entry| entry.why == stands_for).filter(held);
+        (owner.name_any(), owner.metadata.deletion_timestamp.is_some(), entry)
+    } else {
+        return Some(format!("the {kind} that made it (uid {uid}) is gone"));
+    };
+    if deleting {
         return Some(format!("{kind} '{name}', which made it, is being deleted"));
     }
-    let own = object.name_any();
-    let step = owner.spec.steps.iter().find(|step| step.applied() == Some((K::KIND, own.as_str())))?;
-    let phase = owner.run_status()?.steps.iter().find(|entry| entry.id == step.name)?.phase;
+    let StepStatus { id, phase, .. } = entry?;
     match phase {
         StepPhase::Pending | StepPhase::Omitted | StepPhase::Undone => {
-            Some(format!("step '{}' of {kind} '{name}', which made it, is {phase:?}", step.name))
+            Some(format!("step '{id}' of {kind} '{name}', which made it, is {phase:?}"))
         }
         StepPhase::Running
         | StepPhase::Succeeded
@@ -129,6 +138,10 @@ fn owner_holds_back<K: Kind>(stores: &Stores, object: &K) -> Option<String> {
         | StepPhase::Undoing
         | StepPhase::UndoFailed => None,
     }
+}
+
+fn entry(owner: &impl RunsSteps, is_it: impl Fn(&StepStatus) -> bool) -> Option<StepStatus> {
+    owner.run_status()?.steps.iter().find(|entry| is_it(entry)).cloned()
 }
 
 fn views<K: Kind>(ctx: &Context, object: &K, now: Timestamp) -> (Observed, Option<Timestamp>) {
@@ -241,4 +254,57 @@ fn outcome(terminated: &ContainerStateTerminated) -> Outcome {
         "NoResult",
         format!("the executor ended with exit code {} ({reason}) and left no result", terminated.exit_code),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use provisioning_api::{Cluster, Server};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::watches::caches_of;
+
+    fn object(kind: &str, metadata: &Value, spec: &Value, status: &Value) -> Value {
+        let mut metadata = metadata.clone();
+        metadata["namespace"] = json!("fen");
+        json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec,
+            "status": status})
+    }
+
+    /// Why the Server of a cluster does not go forward while its step is like this.
+    fn held(step: &Value, cluster: &Value) -> Option<String> {
+        let labels = json!({"provisioning.dev/owner-uid": "uid-marsh", "provisioning.dev/owner-kind": "Cluster"});
+        let spec = json!({"providerConfigRef": {"name": "meadow"}, "providerSize": "small", "image": {"id": "x"}});
+        let server = object("Server", &json!({"name": "marsh-web-0", "labels": labels}), &spec, &json!({}));
+        let mut planned = json!({"id": "server/marsh-web-0", "action": "Apply", "why": "Server marsh-web-0",
+            "undo": "DeleteObject", "inputHash": "v1:0"});
+        planned.as_object_mut().unwrap().extend(step.as_object().unwrap().clone());
+        let groups = json!({"serverGroups": [{"name": "web", "count": 1, "template": spec}]});
+        let cluster = object("Cluster", cluster, &groups, &json!({"steps": [planned]}));
+        let cluster: Cluster = serde_json::from_value(cluster).unwrap();
+        owner_holds_back(&caches_of(&[cluster]), &serde_json::from_value::<Server>(server).unwrap())
+    }
+
+    #[test]
+    fn what_a_cluster_has_made_mends_itself_while_an_update_is_to_come() {
+        let marsh = json!({"name": "marsh", "uid": "uid-marsh"});
+        for phase in ["Running", "Succeeded", "Pending", "Omitted", "Failed"] {
+            assert_eq!(held(&json!({"phase": phase, "effect": "Possible"}), &marsh), None, "{phase}");
+        }
+        let words = "step 'server/marsh-web-0' of Cluster 'marsh', which made it, is Omitted";
+        assert_eq!(held(&json!({"phase": "Omitted"}), &marsh), Some(words.to_owned()));
+        let words = "step 'server/marsh-web-0' of Cluster 'marsh', which made it, is Undone";
+        assert_eq!(held(&json!({"phase": "Undone"}), &marsh), Some(words.to_owned()));
+    }
+
+    #[test]
+    fn what_a_cluster_has_made_stops_when_that_goes() {
+        let deleted = "2026-01-01T00:00:00Z";
+        let marsh = json!({"name": "marsh", "uid": "uid-marsh", "deletionTimestamp": deleted});
+        let words = "Cluster 'marsh', which made it, is being deleted";
+        assert_eq!(held(&json!({"phase": "Succeeded"}), &marsh), Some(words.to_owned()));
+        let other = json!({"name": "marsh", "uid": "uid-other"});
+        let words = "the Cluster that made it (uid uid-marsh) is gone";
+        assert_eq!(held(&json!({"phase": "Succeeded"}), &other), Some(words.to_owned()));
+    }
 }

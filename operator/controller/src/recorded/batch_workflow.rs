@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Recorded, Records, begun, deletion, for_good, new, pass, ready, record, scene, until};
 use crate::batch_workflow::Facts;
-use crate::batch_workflow::children::{ChildView, Standing};
+use crate::children::view::{ChildView, Standing};
 use crate::engine::kind::{Child, Kind};
 use crate::engine::observe::Seen;
 

@@ -186,6 +186,7 @@ fn counts(ctx: &Context, namespace: &str) -> ObjectCounts {
         provider_configs: count::<provisioning_api::ProviderConfig>(ctx, namespace),
         servers: count::<provisioning_api::Server>(ctx, namespace),
         taskservs: count::<provisioning_api::Taskserv>(ctx, namespace),
+        clusters: count::<provisioning_api::Cluster>(ctx, namespace),
         batch_workflows: count::<provisioning_api::BatchWorkflow>(ctx, namespace),
     }
 }

@@ -1,4 +1,4 @@
-// The way down: workflows, then services, then servers, then providers; the protection of the namespace goes last.
+// The way down: workflows, then clusters, then services, then servers, then providers; the protection of the namespace goes last.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -9,7 +9,7 @@ use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
     EXECUTOR_ACCOUNT, FINALIZER, LABEL_EXTENSION, LABEL_MANAGED_BY, LOCAL_PROVIDER_ACCOUNT, MANAGER, SSH_SECRET,
 };
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use provisioning_plan::conditions::Standing;
 
 use super::{LOOK_AGAIN, accounts, patch_finalizers, report, set_live};
@@ -23,6 +23,7 @@ pub(crate) async fn go_on(ctx: &Context, workspace: &Workspace) -> Result<Action
     let namespace = workspace.namespace().unwrap_or_default();
     let left = [
         take_down::<BatchWorkflow>(ctx, &namespace).await?,
+        take_down::<Cluster>(ctx, &namespace).await?,
         take_down::<Taskserv>(ctx, &namespace).await?,
         take_down::<Server>(ctx, &namespace).await?,
         take_down::<ProviderConfig>(ctx, &namespace).await?,
@@ -65,12 +66,14 @@ async fn take_down<K: Kind>(ctx: &Context, namespace: &str) -> Result<Option<Str
 fn earlier_kinds_live<K: Kind>(ctx: &Context, namespace: &str) -> bool {
     let some = |count: usize| count > 0;
     let workflows = some(all_in_namespace(&ctx.stores.workflows, namespace).len());
-    let taskservs = some(all_in_namespace(&ctx.stores.taskservs, namespace).len());
+    let clusters = workflows || some(all_in_namespace(&ctx.stores.clusters, namespace).len());
+    let taskservs = clusters || some(all_in_namespace(&ctx.stores.taskservs, namespace).len());
     let servers = some(all_in_namespace(&ctx.stores.servers, namespace).len());
     match K::KIND {
-        "Taskserv" => workflows,
-        "Server" => workflows || taskservs,
-        "ProviderConfig" => workflows || taskservs || servers,
+        "Cluster" => workflows,
+        "Taskserv" => clusters,
+        "Server" => taskservs,
+        "ProviderConfig" => taskservs || servers,
         _ => false,
     }
 }

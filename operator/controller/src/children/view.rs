@@ -1,0 +1,247 @@
+//! (pure) How the children of an object stand, from the caches, and what that means for the steps that made them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use kube::{Resource, ResourceExt};
+use provisioning_api::conditions::{reasons, types};
+use provisioning_api::names::{ANNOTATION_APPLIED, LABEL_OWNER_UID};
+use provisioning_api::shared::{RetryPolicy, RunsSteps};
+use provisioning_api::steps::{FailureClass, StepPhase, StepStatus};
+use provisioning_api::{Cluster, Server, Taskserv};
+use provisioning_plan::observed::{Outcome, RunView};
+
+use super::applied_by;
+use crate::engine::kind::{Child, Kind, by_name, in_namespace, is_up_to_date, stuck};
+use crate::watches::Stores;
+
+/// Reason of a step whose child failed.
+pub const CHILD_FAILED: &str = "ChildFailed";
+/// Reason of a step that took longer than it may.
+pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
+/// How a child stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Ready for its generation.
+    Ready,
+    /// On its way; its words.
+    Moving(String),
+    /// Nothing more happens by itself; its words.
+    Stalled(String),
+}
+
+/// What an owner sees of a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildView {
+    /// It carries this owner's uid.
+    pub ours: bool,
+    /// It is on its way out.
+    pub deleting: bool,
+    /// The step and run that applied it last.
+    pub applied_by: Option<String>,
+    /// How it stands.
+    pub standing: Standing,
+    /// Class of its first failed step.
+    pub class: Option<FailureClass>,
+    /// What it offers to other steps.
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// Looks at a child.
+pub fn view<K: Kind>(stores: &Stores, owner: &K, child: &Child) -> Option<ChildView> {
+    let namespace = owner.namespace().unwrap_or_default();
+    match child.kind {
+        "Server" => by_name(&stores.servers, &namespace, &child.name).map(|server: Server| {
+            let address = server.status.as_ref().and_then(|status| status.addresses.first());
+            let outputs = address.map(|address| ("address".to_owned(), address.address.clone()));
+            seen(owner, &server, outputs.into_iter().collect())
+        }),
+        "Cluster" => by_name(&stores.clusters, &namespace, &child.name)
+            .map(|cluster: Cluster| seen(owner, &cluster, outputs_of(&cluster))),
+        _ => by_name(&stores.taskservs, &namespace, &child.name).map(|taskserv: Taskserv| {
+            let rows = taskserv.status.as_ref().map(|status| status.servers.as_slice()).unwrap_or_default();
+            let named = rows.iter().flat_map(|row| {
+                row.outputs.iter().map(|(name, value)| (format!("{}.{name}", row.name), value.clone()))
+            });
+            let outputs = named.take(32).collect();
+            seen(owner, &taskserv, outputs)
+        }),
+    }
+}
+
+/// What a Cluster offers to other steps of a workflow: its outputs, and of each endpoint the first address.
+fn outputs_of(cluster: &Cluster) -> BTreeMap<String, String> {
+    let Some(status) = &cluster.status else { return BTreeMap::new() };
+    let first = |endpoint: &provisioning_api::cluster::PublishedEndpoint| {
+        Some((format!("endpoint.{}", endpoint.name), endpoint.addresses.first()?.clone()))
+    };
+    status.outputs.clone().into_iter().chain(status.endpoints.iter().filter_map(first)).collect()
+}
+
+/// What an owner sees of a child that it has found.
+pub fn seen<O, K>(owner: &O, child: &K, outputs: BTreeMap<String, String>) -> ChildView
+where
+    O: Kind,
+    K: Resource<DynamicType = ()> + RunsSteps,
+{
+    let steps = child.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let failed = steps.iter().find(|step| matches!(step.phase, StepPhase::Failed | StepPhase::UndoFailed));
+    ChildView {
+        ours: carries_uid_of(owner, child),
+        deleting: child.meta().deletion_timestamp.is_some(),
+        applied_by: child.annotations().get(ANNOTATION_APPLIED).cloned(),
+        standing: standing(child),
+        class: failed.and_then(|step| step.class),
+        outputs,
+    }
+}
+
+fn standing<K: Resource<DynamicType = ()> + RunsSteps>(child: &K) -> Standing {
+    let Some(status) = child.run_status() else { return Standing::Moving(child.ready_message().to_owned()) };
+    if !is_up_to_date(child, status) {
+        return Standing::Moving("it has not seen its newest spec yet".to_owned());
+    }
+    if let Some(condition) = stuck(child) {
+        return Standing::Stalled(condition.message.clone());
+    }
+    if child.is_ready() && child.meta().deletion_timestamp.is_none() {
+        return Standing::Ready;
+    }
+    Standing::Moving(child.ready_message().to_owned())
+}
+
+/// The reason of a child's condition `Ready` where that is False: its owner is not Ready for the same reason. Waiting for
+/// a child that is on its way is the owner's own reason.
+pub fn reason_of(child: &impl RunsSteps) -> &'static str {
+    let conditions = child.run_status().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.type_ == types::READY && condition.status == "False");
+    let known = ready.and_then(|ready| reasons::ALL.iter().find(|(reason, _)| *reason == ready.reason));
+    known.map_or(reasons::WAITING, |(reason, _)| reason)
+}
+
+/// How an open step stands that applies a child.
+pub fn forward(
+    step: &StepStatus,
+    child: &Child,
+    seen: Option<ChildView>,
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+) -> (RunView, Option<Timestamp>) {
+    if let Some(view) = seen.as_ref().filter(|view| view.ours && view.deleting) {
+        // Made anew once it is gone. Until then its own words are told, and the wait has an end.
+        return going(child, view, deadline, now);
+    }
+    let applied = seen.filter(|view| view.ours && view.applied_by.as_ref() == Some(&applied_by(step)));
+    // Not there, or not as this run wants it: the write is (re)done; it is the same for every process.
+    let Some(view) = applied else { return (RunView::Missing { ours: true }, None) };
+    match view.standing {
+        Standing::Ready => {
+            let outcome = Outcome {
+                outputs: view.outputs,
+                external_id: Some(format!("{}/{}", child.kind, child.name)),
+                ..Outcome::succeeded()
+            };
+            (RunView::Ended(outcome), None)
+        }
+        Standing::Stalled(text) => {
+            let class = view.class.unwrap_or(FailureClass::Invalid);
+            let text = format!("{} '{}': {text}", child.kind, child.name);
+            (RunView::Ended(Outcome::failed(class, CHILD_FAILED, text)), None)
+        }
+        Standing::Moving(text) => {
+            until(deadline, now, || format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name))
+        }
+    }
+}
+
+/// How an object stands that is on its way out.
+pub fn going(
+    child: &Child,
+    view: &ChildView,
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+) -> (RunView, Option<Timestamp>) {
+    let (kind, name) = (child.kind, &child.name);
+    match &view.standing {
+        Standing::Stalled(text) => {
+            let class = view.class.unwrap_or(FailureClass::Invalid);
+            let outcome = Outcome::failed(class, CHILD_FAILED, format!("deletion of {kind} '{name}': {text}"));
+            (RunView::Ended(outcome), None)
+        }
+        Standing::Ready => until(deadline, now, || format!("{kind} '{name}' is not gone in time")),
+        Standing::Moving(text) => until(deadline, now, || format!("{kind} '{name}' is not gone in time: {text}")),
+    }
+}
+
+/// How an open step stands that deletes the child that it made.
+pub fn undo(seen: Option<&ChildView>) -> RunView {
+    match seen {
+        Some(view) if view.ours && view.deleting => RunView::Alive,
+        // To be deleted, or perhaps gone already: only the API server knows, and is asked.
+        Some(_) | None => RunView::Missing { ours: true },
+    }
+}
+
+/// A view with its time: a run whose deadline has passed is over, with the reason why it was not done.
+pub fn until(
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+    why: impl FnOnce() -> String,
+) -> (RunView, Option<Timestamp>) {
+    if deadline.is_some_and(|deadline| deadline <= now) {
+        return (RunView::Ended(Outcome::failed(FailureClass::Timeout, DEADLINE_EXCEEDED, why())), None);
+    }
+    (RunView::Alive, deadline)
+}
+
+/// The end of a run that is no longer wanted: there is no executor to wait for, and the undo looks for itself.
+pub fn cancelled(why: &str) -> Outcome {
+    let mut outcome = Outcome::failed(FailureClass::Refused, "Cancelled", why);
+    outcome.harmless = false;
+    outcome
+}
+
+/// A child retries by itself; asking it again is for those who say so.
+pub fn no_retry() -> RetryPolicy {
+    RetryPolicy { on: vec![FailureClass::Throttled], ..RetryPolicy::default() }
+}
+
+/// Children that carry this owner's uid although it no longer stands for them: their step was forgotten.
+pub fn left_behind<K: Kind>(stores: &Stores, owner: &K) -> Vec<(&'static str, String)> {
+    let mut found = own_names(&stores.servers, owner);
+    found.extend(own_names(&stores.taskservs, owner));
+    found.extend(own_names(&stores.clusters, owner));
+    let steps = owner.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let stands_for = |kind: &str, name: &str| steps.iter().any(|step| step.why == format!("{kind} {name}"));
+    found.retain(|(kind, name)| !stands_for(kind, name));
+    found
+}
+
+fn own_names<O: Kind, K: Kind>(store: &Store<DeserializeGuard<K>>, owner: &O) -> Vec<(&'static str, String)> {
+    let objects = in_namespace(store, &owner.namespace().unwrap_or_default());
+    let ours = objects
+        .iter()
+        .filter_map(|guarded| guarded.0.as_ref().ok())
+        .filter(|child| carries_uid_of(owner, *child) && child.meta().deletion_timestamp.is_none());
+    ours.map(|child| (K::KIND, child.name_any())).collect()
+}
+
+/// Whether an object was made by this owner.
+pub fn carries_uid_of<O: Kind>(owner: &O, child: &impl ResourceExt) -> bool {
+    child.labels().get(LABEL_OWNER_UID) == owner.uid().as_ref()
+}
+
+/// The child that a step's `why` names (`Kind name`), for steps that are no longer in the spec.
+pub fn from_why(why: &str) -> Option<Child> {
+    let (kind, name) = why.split_once(' ')?;
+    let kind = match kind {
+        "Server" => "Server",
+        "Taskserv" => "Taskserv",
+        "Cluster" => "Cluster",
+        _ => return None,
+    };
+    Some(Child { kind, name: name.to_owned(), spec: serde_json::Value::Null, reconcile: None })
+}

@@ -1,0 +1,174 @@
+//! Cluster: servers → groups → services, each server and service a child object that is applied.
+
+mod graph;
+mod parts;
+mod publish;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use provisioning_api::conditions::reasons;
+use provisioning_api::shared::{DeletionPolicy, RunsSteps};
+use provisioning_api::steps::{Direction, StepAction, StepStatus};
+use provisioning_api::{Cluster, Server, Taskserv};
+use provisioning_plan::conditions::Standing;
+use provisioning_plan::decision::RemovedSteps;
+use provisioning_plan::graph::{Gate, Graph};
+use provisioning_plan::ids::StepId;
+use provisioning_plan::observed::{Outcome, RunView};
+
+use crate::children::view::{self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding};
+use crate::children::{owned, release};
+use crate::context::Context;
+use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, by_name, in_namespace};
+use crate::error::Error;
+use crate::watches::Stores;
+
+/// How long a Server or Taskserv may take to become Ready, seconds. It retries by itself meanwhile.
+const APPLY_TIMEOUT: i64 = 3600;
+
+/// What a Cluster looks at.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Servers of its groups and those that its steps made, by name.
+    pub servers: BTreeMap<String, Server>,
+    /// Taskservs that it made, by name.
+    pub taskservs: BTreeMap<String, Taskserv>,
+    /// Names of all Servers, for "did you mean".
+    pub known_servers: Vec<String>,
+    /// How what its steps apply stands, by step; what does not exist is not there.
+    pub children: BTreeMap<String, ChildView>,
+}
+
+impl Facts {
+    fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.get(name)
+    }
+}
+
+impl Kind for Cluster {
+    const KIND: &'static str = "Cluster";
+    type Facts = Facts;
+
+    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>> {
+        &stores.clusters
+    }
+
+    fn observe(&self, ctx: &Context, _: Option<&WorkspaceView>) -> impl Future<Output = Result<Facts, Error>> + Send {
+        let namespace = self.namespace().unwrap_or_default();
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        let made = steps.iter().filter_map(|step| step.why.strip_prefix("Server ")).map(str::to_owned);
+        let groups = self.spec.server_groups.iter();
+        let names: BTreeSet<String> = groups.flat_map(|group| parts::servers(self, group)).chain(made).collect();
+        let find = |name: String| Some((name.clone(), by_name(&ctx.stores.servers, &namespace, &name)?));
+        let taskservs = in_namespace(&ctx.stores.taskservs, &namespace);
+        let ours = taskservs.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+        let ours = ours.filter(|taskserv| children::carries_uid_of(self, *taskserv));
+        let view = |(id, child): (StepId, Child)| Some((id.to_string(), children::view(&ctx.stores, self, &child)?));
+        let facts = Facts {
+            servers: names.into_iter().filter_map(find).collect(),
+            taskservs: ours.map(|taskserv| (taskserv.name_any(), taskserv.clone())).collect(),
+            known_servers: in_namespace(&ctx.stores.servers, &namespace).iter().map(|other| other.name_any()).collect(),
+            children: parts::children(self).into_iter().filter_map(view).collect(),
+        };
+        std::future::ready(Ok(facts))
+    }
+
+    fn graph(&self, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
+        graph::draw(self, facts, settled)
+    }
+
+    fn task(&self, _: &Facts, step: &StepStatus) -> Result<Task, String> {
+        if step.action == StepAction::Wait {
+            return Ok(Task::Watch);
+        }
+        if step.open_direction() == Some(Direction::Undo) {
+            let child = children::from_why(&step.why).ok_or("the step names no object")?;
+            return Ok(Task::Delete(Box::new(child)));
+        }
+        let mut child = wanted(self, step).ok_or("the step is no longer wanted")?;
+        // A repeated try asks the child to try again, too.
+        child.reconcile =
+            (step.attempt > 0 || step.losses > 0 || step.run > 1).then(|| format!("{}/{}", self.name_any(), step.run));
+        Ok(Task::Apply(Box::new(child)))
+    }
+
+    fn view(&self, glance: &Glance<'_>, step: &StepStatus) -> Option<(RunView, Option<Timestamp>)> {
+        if step.open_direction() == Some(Direction::Forward) && self.metadata.deletion_timestamp.is_some() {
+            return Some((RunView::Ended(children::cancelled("the cluster is being deleted")), None));
+        }
+        let child = children::from_why(&step.why).filter(|_| step.action == StepAction::Apply);
+        // What a group waits for is there before its step begins.
+        let Some(child) = child else { return Some((RunView::Ended(Outcome::succeeded()), None)) };
+        let seen = children::view(glance.stores, self, &child);
+        if step.open_direction() == Some(Direction::Undo) {
+            return Some((children::undo(seen.as_ref()), None));
+        }
+        let started = step.started_at.as_ref().map(|time| time.0);
+        let deadline = started.and_then(|at| at.checked_add(SignedDuration::from_secs(APPLY_TIMEOUT)).ok());
+        let (mut view, wake) = children::forward(step, &child, seen, deadline, glance.now);
+        if let RunView::Ended(outcome) = &mut view {
+            // Those that are wanted are published by name; all of many servers would not fit.
+            outcome.outputs.clear();
+        }
+        Some((view, wake))
+    }
+
+    fn publish(&mut self, facts: &Facts) {
+        publish::fill(self, facts);
+    }
+
+    fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
+        standing::standing(self, facts, by_steps)
+    }
+
+    /// A child that failed became Ready after all; a name that somebody else held is free.
+    fn mended(&self, facts: &Facts) -> BTreeSet<String> {
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        let mended = |step: &&StepStatus| {
+            let seen = facts.children.get(&step.id);
+            match step.reason.as_str() {
+                CHILD_FAILED | DEADLINE_EXCEEDED => seen.is_some_and(|view| view.standing == ChildStanding::Ready),
+                reasons::NAME_CONFLICT => seen.is_none_or(|view| view.ours),
+                _ => false,
+            }
+        };
+        steps.iter().filter(mended).map(|step| step.id.clone()).collect()
+    }
+
+    fn gates(&self, facts: &Facts) -> BTreeMap<String, Gate> {
+        graph::gates(self, facts)
+    }
+
+    fn has_executors() -> bool {
+        false
+    }
+
+    async fn release(&self, ctx: &Context, all: bool) -> Result<(), Error> {
+        // At its own end the caches are not enough: a child may have been made that they have not seen.
+        let left = if all { owned(ctx, self).await? } else { children::left_behind(&ctx.stores, self) };
+        for (kind, name) in left {
+            release(ctx, self, kind, &name).await?;
+        }
+        Ok(())
+    }
+
+    fn removed(&self) -> RemovedSteps {
+        match self.spec.deletion_policy {
+            DeletionPolicy::Delete => RemovedSteps::Undo,
+            DeletionPolicy::Orphan => RemovedSteps::Forget,
+        }
+    }
+}
+
+/// What a step applies, while it is wanted.
+fn wanted(cluster: &Cluster, step: &StepStatus) -> Option<Child> {
+    parts::children(cluster).into_iter().find(|(id, _)| id.as_str() == step.id).map(|(_, child)| child)
+}
