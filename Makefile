@@ -55,7 +55,7 @@ gitops:
 
 ## gitops-generate: write anew what kstatus and the others are shown, and the ConfigMap of Argo CD's scripts
 gitops-generate:
-	GOLDEN=write cargo test -q -p provisioning-controller recorded
+	GOLDEN=write cargo test -q --workspace --exclude provisioning-e2e --lib recorded
 	cd tools/gitops && GOFLAGS= GOWORK=off GOLDEN=write go test -count=1 -run ConfigMap ./...
 
 ## e2e: the whole on a real Kubernetes with real servers (root)

@@ -6,6 +6,7 @@ mod clusters;
 mod extensions;
 mod first_light;
 mod gitops;
+mod health;
 mod sizes;
 mod support;
 mod workflows;

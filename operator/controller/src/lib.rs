@@ -16,6 +16,7 @@ pub mod leftovers;
 pub mod logging;
 pub mod metrics;
 pub mod probes;
+pub mod probing;
 pub mod provider_config;
 pub mod queue;
 #[cfg(test)]
@@ -96,6 +97,7 @@ pub async fn run(
         slots: Slots::default(),
         shelf: bundles::Shelf::default(),
         written: Written::default(),
+        probing: probing::Probing::new(queues.wake_taskservs.clone()),
         metrics,
         clock,
         superseded: tokio::sync::Notify::new(),
@@ -118,6 +120,7 @@ pub async fn run(
         () = context.superseded.notified() => Err(RunError::LeadershipLost),
         () = controllers(&context, queues) => Err(RunError::WatchEnded),
         () = probes::run(context.clone()) => Err(RunError::WatchEnded),
+        () = probing::run(context.clone()) => Err(RunError::WatchEnded),
         // A cache that nobody feeds is worse than no operator.
         _ = futures::future::select_all(&mut watches) => Err(RunError::WatchEnded),
     };

@@ -54,6 +54,19 @@ pub struct Metrics {
     pub jobs_given_up: IntCounter,
     /// Requests to the API server, by verb, resource and status code.
     pub api_requests: IntCounterVec,
+    /// Probes of services.
+    pub probes: ProbeMetrics,
+}
+
+/// What is counted of probes.
+#[derive(Clone, Debug)]
+pub struct ProbeMetrics {
+    /// Probes that were asked, by outcome.
+    pub answers: IntCounterVec,
+    /// Probes that are asked.
+    pub known: IntGauge,
+    /// Probes that make their Taskserv Unhealthy.
+    pub failing: IntGauge,
 }
 
 /// Registers metrics and keeps the list of them.
@@ -172,6 +185,16 @@ impl Metrics {
                 &["verb", "resource", "code"],
                 "Requests to the API server. Code: HTTP status, `none` where there was no answer.",
             )?,
+            probes: ProbeMetrics {
+                answers: all.counters(
+                    "provisioning_probe_answers_total",
+                    &["outcome"],
+                    "Probes of services that were asked: `answered`, `refused`, `unreachable`, `silent`, `closed`, \
+                     `garbled`, `wrong`.",
+                )?,
+                known: all.gauge("provisioning_probe_known", "Probes of services that are asked.")?,
+                failing: all.gauge("provisioning_probe_failing", "Probes that make their Taskserv Unhealthy.")?,
+            },
             registry: all.registry,
             described: all.described,
         };

@@ -103,6 +103,8 @@ pub struct Queues {
     pub clusters: Queue,
     /// For BatchWorkflows.
     pub workflows: Queue,
+    /// Wakes Taskservs for news that come by no watch.
+    pub wake_taskservs: Waker,
 }
 
 /// The sending ends.
@@ -202,6 +204,7 @@ fn channels() -> (Wakers, Queues) {
         taskservs: taskserv_queue,
         clusters: cluster_queue,
         workflows: workflow_queue,
+        wake_taskservs: wakers.taskservs.clone(),
     };
     (wakers, queues)
 }

@@ -241,6 +241,10 @@ impl Children for BatchWorkflow {
                     let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
                     Some(Standing::reconciling(reasons::WAITING, text))
                 }
+                ChildStanding::Unhealthy(text) => {
+                    let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
+                    Some(Standing::reconciling(reasons::UNHEALTHY, text))
+                }
                 ChildStanding::Stalled(text) => {
                     Some(held_up_by(child.kind, &child.name, text))
                 }

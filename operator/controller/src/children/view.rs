@@ -29,6 +29,8 @@ pub enum Standing {
     Ready,
     /// On its way; its words.
     Moving(String),
+    /// Its steps are done, and a probe of it or of a part of it fails; its words.
+    Unhealthy(String),
     /// Nothing more happens by itself; its words.
     Stalled(String),
 }
@@ -110,7 +112,11 @@ fn standing<K: Resource<DynamicType = ()> + RunsSteps>(child: &K) -> Standing {
     if child.is_ready() && child.meta().deletion_timestamp.is_none() {
         return Standing::Ready;
     }
-    Standing::Moving(child.ready_message().to_owned())
+    let words = child.ready_message().to_owned();
+    if status.conditions.iter().any(|condition| condition.reason == reasons::UNHEALTHY) {
+        return Standing::Unhealthy(words);
+    }
+    Standing::Moving(words)
 }
 
 /// The reason of a child's condition `Ready` where that is False: its owner is not Ready for the same reason. Waiting for
@@ -151,7 +157,7 @@ pub fn forward(
             let text = format!("{} '{}': {text}", child.kind, child.name);
             (RunView::Ended(Outcome::failed(class, CHILD_FAILED, text)), None)
         }
-        Standing::Moving(text) => {
+        Standing::Moving(text) | Standing::Unhealthy(text) => {
             until(deadline, now, || format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name))
         }
     }
@@ -172,7 +178,9 @@ pub fn going(
             (RunView::Ended(outcome), None)
         }
         Standing::Ready => until(deadline, now, || format!("{kind} '{name}' is not gone in time")),
-        Standing::Moving(text) => until(deadline, now, || format!("{kind} '{name}' is not gone in time: {text}")),
+        Standing::Moving(text) | Standing::Unhealthy(text) => {
+            until(deadline, now, || format!("{kind} '{name}' is not gone in time: {text}"))
+        }
     }
 }
 

@@ -18,7 +18,8 @@ pub struct Notice {
 }
 
 impl Notice {
-    fn new(warning: bool, reason: &str, note: String) -> Self {
+    /// Words under a reason.
+    pub fn new(warning: bool, reason: &str, note: String) -> Self {
         let reason = if reason.is_empty() { reasons::RUNNING } else { reason };
         Notice { warning, reason: reason.to_owned(), note }
     }

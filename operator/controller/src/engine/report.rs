@@ -97,7 +97,13 @@ async fn events<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
         told.extend(notices::of_step(step));
     }
     let (was_ready, was_stalled) = (seen.object.is_ready(), seen.object.stalled().is_some());
-    let end = notices::of_object(&stored.standing, was_ready, was_stalled, &told);
+    let mut end = notices::of_object(&stored.standing, was_ready, was_stalled, &told);
+    let was = |reason: &str| {
+        seen.object.run_status().is_some_and(|status| status.conditions.iter().any(|known| known.reason == reason))
+    };
+    if stored.standing.reason == reasons::UNHEALTHY && !was(reasons::UNHEALTHY) {
+        end = Some(notices::Notice::new(true, reasons::UNHEALTHY, stored.standing.message.clone()));
+    }
     for notice in told.into_iter().chain(end) {
         event(ctx, &stored.object, notice.warning, &notice.reason, &notice.note).await;
     }

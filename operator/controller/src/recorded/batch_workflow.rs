@@ -55,6 +55,7 @@ impl Recorded for BatchWorkflow {
         let beside =
             |standing: Standing| pass(Seen { facts: children(&ready, &standing), ..scene(&ready) }, Self::success).next;
         add("waiting", &beside(Standing::Moving("SSH to heron".to_owned())));
+        add("unhealthy", &beside(Standing::Unhealthy("Server 'heron': probe 'tcp': connection refused".to_owned())));
         add("dependency-stalled", &beside(Standing::Stalled("the provider no longer has heron".to_owned())));
         let refused = |steps: Value| pass(scene(&new::<Self>(&json!({"steps": steps}))), for_good).next;
         add("cycle", &refused(json!([step("heron", &["curlew"]), step("curlew", &["heron"])])));

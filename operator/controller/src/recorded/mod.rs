@@ -7,6 +7,7 @@
 //! A kind has a file here with its [`Recorded`], and a line in [`all`].
 
 mod batch_workflow;
+mod cluster;
 mod provider_config;
 mod server;
 mod taskserv;
@@ -46,6 +47,10 @@ trait Recorded: Kind {
     /// What a step leaves that succeeds.
     fn success(_: &StepStatus) -> Outcome {
         Outcome::succeeded()
+    }
+    /// A failure that it tries again.
+    fn passing() -> FailureClass {
+        FailureClass::Transient
     }
     /// Phases that other kinds don't have.
     fn special(records: &mut Records);
@@ -162,8 +167,7 @@ fn kind<K: Recorded>(records: &mut Records) {
     add("new", &new(&K::spec()));
     let begun = begun::<K>();
     add("running", &begun);
-    let reset =
-        |_: &StepStatus| Outcome::failed(FailureClass::Transient, "ConnectionReset", "connection reset by peer");
+    let reset = |_: &StepStatus| Outcome::failed(K::passing(), "ConnectionReset", "connection reset by peer");
     add("retrying", &pass(scene(&begun), reset).next);
     add("step-failed", &pass(scene(&begun), for_good).next);
     let refused = Error::Unanswered { object: format!("{} marsh/{}", K::KIND, begun.name_any()) };
@@ -209,6 +213,7 @@ fn all() -> Records {
     kind::<provisioning_api::Server>(&mut records);
     kind::<provisioning_api::Taskserv>(&mut records);
     kind::<provisioning_api::BatchWorkflow>(&mut records);
+    kind::<provisioning_api::Cluster>(&mut records);
     records
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use provisioning_api::steps::{FailureClass, StepStatus};
 use provisioning_api::{Server, Taskserv};
+use provisioning_extensions::{Manifest, ProbeKind};
 use provisioning_plan::conditions::State;
 use provisioning_plan::observed::Outcome;
 use serde_json::{Value, json};
@@ -13,7 +14,11 @@ use super::{Recorded, Records, begun, deletion, for_good, new, pass, ready, reco
 use crate::bundles::{Contents, Offered};
 use crate::engine::kind::Kind;
 use crate::engine::observe::Seen;
+use crate::probing::{Opinion, Question};
 use crate::taskserv::Facts;
+
+const MANIFEST: &str =
+    "apiVersion: extension.provisioning.dev/v1alpha1\nkind: Extension\nname: redis\nversion: 0.2.0\n";
 
 fn beside(server: Option<Server>) -> Facts {
     Facts {
@@ -24,8 +29,9 @@ fn beside(server: Option<Server>) -> Facts {
             name: "redis".to_owned(),
             version: "0.2.0".to_owned(),
             digest: format!("sha256:{}", "5".repeat(64)),
-            contents: Arc::new(Contents::default()),
+            contents: Arc::new(Contents { manifest: Some(Manifest::from_yaml(MANIFEST).unwrap()), schema: None }),
         }],
+        probes: Vec::new(),
     }
 }
 
@@ -52,6 +58,16 @@ impl Recorded for Taskserv {
             &pass(scene(&with(&fresh, "/spec/extension", json!({"name": "redis", "version": "soon"}))), for_good).next,
         );
         let script = |_: &StepStatus| Outcome::failed(FailureClass::ScriptFailed, "ExitCode", "apt-get ended with 100");
+        let question = Question {
+            server: "blue-server".to_owned(),
+            probe: "tcp".to_owned(),
+            kind: ProbeKind::Tcp,
+            address: "10.0.0.5:6379".parse().unwrap(),
+            run: 1,
+        };
+        let probes = vec![(question, Opinion::Unhealthy("connection refused".to_owned()))];
+        let silent = Facts { probes, ..beside(Some(ready())) };
+        add("unhealthy", &pass(Seen { facts: silent, ..scene(&ready::<Self>()) }, Self::success).next);
         add("script-failed", &pass(scene(&begun::<Self>()), script).next);
     }
 }
