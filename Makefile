@@ -12,7 +12,7 @@ HELM = $(shell tools/build --print helm)/helm
 BIN := target/bin
 INSTANCE ?= demo
 
-.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit e2e crash bad-input newcomer clean
+.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit conformance e2e crash bad-input newcomer clean
 
 ## help: this list
 help:
@@ -47,6 +47,10 @@ test: packages
 ## unit: tests without a cluster
 unit:
 	cargo test --workspace --exclude provisioning-e2e
+
+## conformance: providers against their contract, printed as tables (part of `make unit`)
+conformance:
+	cargo test --workspace --exclude provisioning-e2e --test conformance -- --nocapture
 
 ## e2e: the whole on a real Kubernetes with real servers (root)
 e2e:
