@@ -12,7 +12,7 @@ HELM = $(shell tools/build --print helm)/helm
 BIN := target/bin
 INSTANCE ?= demo
 
-.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean
+.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean conformance
 
 ## help: this list
 help:
@@ -57,6 +57,10 @@ gitops:
 gitops-generate:
 	GOLDEN=write cargo test -q --workspace --exclude provisioning-e2e --lib recorded
 	cd tools/gitops && GOFLAGS= GOWORK=off GOLDEN=write go test -count=1 -run ConfigMap ./...
+
+## conformance: providers against their contract, printed as tables (part of `make unit`)
+conformance:
+	cargo test --workspace --exclude provisioning-e2e --test conformance -- --nocapture
 
 ## e2e: the whole on a real Kubernetes with real servers (root)
 e2e:

@@ -8,6 +8,7 @@ use provisioning_api::names::{
 };
 use provisioning_api::server::Creation;
 use provisioning_sdk::request::Owner;
+use provisioning_sdk::values::{MAX_NAME, is_dns_label, is_tag_value, is_uid};
 use sha2::{Digest, Sha256};
 
 /// Label: which machine in the owner's life a site resource belongs to.
@@ -19,8 +20,6 @@ pub const ROLE_SERVER: &str = "server";
 /// Value of the role label on a pod that removes disks.
 pub const ROLE_WIPE: &str = "wipe";
 
-/// Longest name that may also be a host name (RFC 1123 label).
-const MAX_NAME: usize = 63;
 /// Hex digits of the token in a pod's name: 40 bits, to tell servers of one name in many workspaces apart.
 const SHORT_TOKEN: usize = 10;
 
@@ -63,7 +62,7 @@ impl Machine {
         for label in [&owner.namespace, &owner.name, &creation.site] {
             check_label(label)?;
         }
-        if !is_label_value(&creation.token) {
+        if !is_tag_value(&creation.token) {
             return Err(NameError::CheckToken(creation.token));
         }
         if incarnation < 0 {
@@ -159,24 +158,7 @@ impl Machine {
 /// # Errors
 /// [`NameError::CheckLabel`] where it is no DNS label.
 pub fn check_label(value: &str) -> Result<(), NameError> {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let well_formed = (1..=MAX_NAME).contains(&value.len())
-        && value.bytes().all(|byte| inner(byte) || byte == b'-')
-        && !value.starts_with('-')
-        && !value.ends_with('-');
-    if well_formed { Ok(()) } else { Err(NameError::CheckLabel(value.to_owned())) }
-}
-
-fn is_uid(value: &str) -> bool {
-    value.len() == 36
-        && value.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-')
-}
-
-fn is_label_value(value: &str) -> bool {
-    (1..=MAX_NAME).contains(&value.len())
-        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-        && value.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && value.ends_with(|last: char| last.is_ascii_alphanumeric())
+    if is_dns_label(value) { Ok(()) } else { Err(NameError::CheckLabel(value.to_owned())) }
 }
 
 fn short_hash(text: &str) -> String {

@@ -9,16 +9,12 @@ use kube::{Client, ResourceExt};
 use provisioning_api::names::SITE_CATALOG;
 use provisioning_api::steps::FailureClass;
 use provisioning_sdk::claim::{Claim, ClaimError};
-use tokio::time::{Instant, sleep};
+pub use provisioning_sdk::patience::Patience;
 
 use crate::errors::Failure;
 
 /// Longest duration of one call (protocols §2: a call lasts at most 60 s).
 const CALL: Duration = Duration::from_secs(60);
-/// First pause between two looks at the site.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Longest pause between two looks at the site.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a call to the site did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -218,38 +214,6 @@ fn deleted(answer: Result<(), SiteError>, fine: &[u16]) -> Result<(), SiteError>
     answer.or_else(|error| if fine.contains(&code(&error)) { Ok(()) } else { Err(error) })
 }
 
-/// When waiting must end, and how long to pause between two looks.
-pub struct Patience {
-    end: Instant,
-    pause: Duration,
-}
-
-impl Patience {
-    /// Waits until a tenth (at most 10 s) before `timeout_seconds` have passed: the executor's own deadline would
-    /// end the run without words.
-    pub fn new(timeout_seconds: i64) -> Self {
-        let timeout = Duration::from_secs(u64::try_from(timeout_seconds).unwrap_or(1));
-        let margin = (timeout / 10).min(Duration::from_secs(10));
-        Patience { end: Instant::now() + timeout - margin, pause: FIRST_PAUSE }
-    }
-
-    /// Begins with short pauses again: something else is waited for now.
-    pub fn refresh(&mut self) {
-        self.pause = FIRST_PAUSE;
-    }
-
-    /// Pauses; `false` when there is no time left.
-    pub async fn pause(&mut self) -> bool {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return false;
-        }
-        sleep(self.pause.min(left)).await;
-        self.pause = (self.pause * 3 / 2).min(LONGEST_PAUSE);
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,13 +238,5 @@ mod tests {
         for (code, message, class) in table {
             assert_eq!(class_of(code, message), class, "{code} {message}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn waiting_ends_before_the_deadline_of_the_run() {
-        let began = Instant::now();
-        let mut patience = Patience::new(60);
-        while patience.pause().await {}
-        assert_eq!(began.elapsed(), Duration::from_secs(54));
     }
 }

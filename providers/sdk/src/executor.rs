@@ -2,15 +2,15 @@
 
 use std::env;
 use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, Config};
 use provisioning_api::steps::FailureClass;
 use serde::de::DeserializeOwned;
 
 use crate::claim::{Claim, ClaimError, Identity};
-use crate::request::{ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, Envelope};
+use crate::request::{ENV_JOB_NAME, ENV_POD_UID, ENV_REQUEST, ENV_TERMINATION_LOG, Envelope, deadline};
 use crate::result::StepResult;
 use crate::words::words;
 
@@ -40,7 +40,8 @@ where
         None => tracing::info!(reason = result.reason, "succeeded"),
         Some(class) => tracing::error!(?class, reason = result.reason, message = result.message, "failed"),
     }
-    if let Err(error) = std::fs::write(TERMINATION_LOG, result.to_termination_message()) {
+    let file = env::var_os(ENV_TERMINATION_LOG).map_or_else(|| PathBuf::from(TERMINATION_LOG), PathBuf::from);
+    if let Err(error) = std::fs::write(file, result.to_termination_message()) {
         tracing::error!(%error, "failed to write the termination message");
         return ExitCode::from(2);
     }
@@ -57,18 +58,14 @@ where
         Ok(read) => read,
         Err(message) => return StepResult::failed(FailureClass::Invalid, "BadRequest", &message),
     };
-    let deadline = Duration::from_secs(u64::try_from(envelope.timeout_seconds).unwrap_or(1));
+    let deadline = deadline(envelope.timeout_seconds);
     let work = async {
         // The one crypto provider; an error here means that it is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let client = match Client::try_default().await {
+        let client = match client().await {
             Ok(client) => client,
-            Err(error) => {
-                return StepResult::failed(
-                    FailureClass::Infrastructure,
-                    "NoClient",
-                    &format!("no API server: {error}"),
-                );
+            Err(why) => {
+                return StepResult::failed(FailureClass::Infrastructure, "NoClient", &format!("no API server: {why}"));
             }
         };
         match Claim::acquire(client.clone(), &envelope, &identity).await {
@@ -84,6 +81,15 @@ where
             &format!("not done within {} s; the effect is unknown", deadline.as_secs()),
         ),
     }
+}
+
+/// The client of this Pod's account.
+async fn client() -> Result<Client, String> {
+    let mut config = Config::infer().await.map_err(|error| error.to_string())?;
+    // The client would repeat what is answered with 429, 503 or 504 for minutes, and so keep from the operator that it
+    // is asked to slow down, and send a change long after the claim was looked at.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| error.to_string())
 }
 
 /// Result of a run that may not act, or could not ask.

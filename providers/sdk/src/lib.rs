@@ -10,7 +10,10 @@
 pub mod claim;
 #[cfg(feature = "executor")]
 pub mod executor;
+#[cfg(feature = "executor")]
+pub mod patience;
 pub mod request;
 pub mod result;
+pub mod values;
 #[cfg(feature = "executor")]
 pub mod words;

@@ -1,6 +1,7 @@
 //! What an executor is asked to do. The Pod template holds it, so it is frozen with the Job.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use provisioning_api::server::Creation;
 use provisioning_api::steps::Direction;
@@ -14,6 +15,11 @@ pub const ENV_REQUEST: &str = "PROVISIONING_REQUEST";
 pub const ENV_JOB_NAME: &str = "PROVISIONING_JOB_NAME";
 /// Environment variable with the Pod's own uid (downward API).
 pub const ENV_POD_UID: &str = "PROVISIONING_POD_UID";
+/// Environment variable with the file to write the result to; without it, `/dev/termination-log`, where the kubelet
+/// reads it. For runs outside of a Pod.
+pub const ENV_TERMINATION_LOG: &str = "PROVISIONING_TERMINATION_LOG";
+/// Longest that an executor runs, whatever its request says, seconds.
+pub const MAX_TIMEOUT_SECONDS: i64 = 24 * 60 * 60;
 /// Folder in which the workspace's SSH key is mounted (`id_ed25519`).
 pub const SSH_FOLDER: &str = "/var/run/provisioning/ssh";
 /// Folder in which the secret parameters are mounted, a folder each.
@@ -45,6 +51,11 @@ pub struct Envelope<P> {
     pub installation: String,
     /// What to do.
     pub payload: P,
+}
+
+/// How long a run may take: what its request says, between a second and a day.
+pub fn deadline(timeout_seconds: i64) -> Duration {
+    Duration::from_secs(timeout_seconds.clamp(1, MAX_TIMEOUT_SECONDS).unsigned_abs())
 }
 
 /// The object whose step is run.
@@ -92,8 +103,8 @@ pub enum ProviderRequest {
         /// Frozen parameters.
         creation: Creation,
     },
-    /// Everything in the site that carries this installation's tag. Output `resources`: JSON list of
-    /// `{name, namespace, owner, uid, token}`.
+    /// Everything in the site that carries this installation's tag. Outputs: `resources`, a JSON list of
+    /// `{name, namespace, owner, uid, token}`; `total`; and `omitted`, the number that did not fit a result.
     List {
         /// Site (Local).
         site: String,
