@@ -408,6 +408,7 @@ func TestValuesThatAreNotListedAreRefused(t *testing.T) {
 		"monitoring.dashboard.labels.a=b c":       "labels",
 		"networkPolicy.from[0].nodeSelector.a=b":  "nodeSelector",
 		"local.site=provisioning-system":          "local.site",
+		"otlpEndpoint=https://collector":          "otlpEndpoint",
 		"logFormat=xml":                           "logFormat",
 		"uninstallCheck.enabled=perhaps":          "uninstallCheck",
 	} {

@@ -20,6 +20,7 @@ pub mod queue;
 pub mod requests;
 pub mod server;
 pub mod taskserv;
+pub mod traces;
 pub mod watches;
 pub mod workspace;
 
@@ -82,6 +83,7 @@ pub async fn run(
     let mut leads = leader::elect(client.clone(), &settings).await.map_err(RunError::Elect)?;
     let reporter =
         Reporter { controller: "provisioning-operator".to_owned(), instance: Some(settings.identity.clone()) };
+    let traces = settings.traces.clone().map(|to| traces::Traces::start(to, metrics.spans_dropped.clone()));
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
@@ -94,6 +96,7 @@ pub async fn run(
         shelf: bundles::Shelf::default(),
         written: Written::default(),
         metrics,
+        traces,
         clock,
         made: std::sync::Mutex::default(),
         copied: std::sync::Mutex::default(),

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub jobs_given_up: IntCounter,
     /// Requests to the API server, by verb, resource and status code.
     pub api_requests: IntCounterVec,
+    /// Spans that were lost.
+    pub spans_dropped: IntCounter,
 }
 
 /// Registers metrics and keeps the list of them.
@@ -171,6 +173,10 @@ impl Metrics {
                 "provisioning_api_requests_total",
                 &["verb", "resource", "code"],
                 "Requests to the API server. Code: HTTP status, `none` where there was no answer.",
+            )?,
+            spans_dropped: all.counter(
+                "provisioning_spans_dropped_total",
+                "Spans of traces that no collector took. 0 where traces are off.",
             )?,
             registry: all.registry,
             described: all.described,
