@@ -246,8 +246,12 @@ func TestTheNetworkPolicyIsTheOperatorsAndLimitsOnlyWhatItIsTold(t *testing.T) {
 		t.Errorf("it selects %v", told.PodSelector)
 	}
 	port := told.Ingress[0].Ports[0].Port.String()
-	if port != operator.Spec.Containers[0].Ports[0].Name || len(told.Ingress[0].From) != 1 || len(told.Egress) != 2 {
+	if port != operator.Spec.Containers[0].Ports[0].Name || len(told.Ingress[0].From) != 2 || len(told.Egress) != 2 {
 		t.Errorf("%+v", told)
+	}
+	test := one[*core.Pod](t, all, "provisioning-operator-test")
+	if !selects(t, told.Ingress[0].From[0].PodSelector, test.Labels) {
+		t.Errorf("helm test is not let in: %+v", told.Ingress[0].From)
 	}
 	// By default the operator reaches what it has to, wherever servers are.
 	silent := one[*networking.NetworkPolicy](t, objects(t, helms(t)[0], ""), "provisioning-operator").Spec
@@ -408,6 +412,7 @@ func TestValuesThatAreNotListedAreRefused(t *testing.T) {
 		"monitoring.dashboard.labels.a=b c":       "labels",
 		"networkPolicy.from[0].nodeSelector.a=b":  "nodeSelector",
 		"local.site=provisioning-system":          "local.site",
+		"otlpEndpoint=https://collector":          "otlpEndpoint",
 		"logFormat=xml":                           "logFormat",
 		"uninstallCheck.enabled=perhaps":          "uninstallCheck",
 	} {

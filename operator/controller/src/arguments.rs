@@ -10,6 +10,7 @@ use kube::Client;
 use crate::context::Settings;
 use crate::logging::LogFormat;
 use crate::metrics::Metrics;
+use crate::traces::Collector;
 use crate::{RunError, health, leftovers, requests, run};
 
 /// Provisions servers, services and workflows from custom resources.
@@ -37,6 +38,9 @@ pub struct Arguments {
     /// Form of the log; its level is RUST_LOG's.
     #[arg(long, env = "PROVISIONING_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+    /// Collector that traces are sent to, as http://HOST:PORT; without it there are none.
+    #[arg(long, env = "PROVISIONING_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Collector>,
     /// Something else than to operate.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -114,6 +118,7 @@ impl Arguments {
             sites: self.sites,
             runner_image: self.runner_image.unwrap_or_default(),
             concurrency: self.concurrency,
+            traces: self.otlp_endpoint,
         };
         let clock = Arc::new(jiff::Timestamp::now);
         Ok(run(client, metrics, settings, clock, self.health_address, shutdown).await?)

@@ -11,6 +11,7 @@ use crate::bundles::Shelf;
 use crate::engine::runs::Runs;
 use crate::metrics::Metrics;
 use crate::probing::Probing;
+use crate::traces::{Collector, Traces};
 use crate::watches::Stores;
 
 /// Where time comes from; the simulator brings its own.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub runner_image: String,
     /// How many objects of one kind are worked on at the same time.
     pub concurrency: u16,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Collector>,
 }
 
 /// Everything that a pass uses.
@@ -55,6 +58,8 @@ pub struct Context {
     pub probing: Probing,
     /// Counters.
     pub metrics: Metrics,
+    /// Takes traces, if anybody does.
+    pub traces: Option<Traces>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Time.

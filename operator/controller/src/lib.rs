@@ -24,6 +24,7 @@ mod recorded;
 pub mod requests;
 pub mod server;
 pub mod taskserv;
+pub mod traces;
 pub mod watches;
 pub mod workspace;
 
@@ -86,6 +87,7 @@ pub async fn run(
     let mut leads = leader::elect(client.clone(), &settings).await.map_err(RunError::Elect)?;
     let reporter =
         Reporter { controller: "provisioning-operator".to_owned(), instance: Some(settings.identity.clone()) };
+    let traces = settings.traces.clone().map(|to| traces::Traces::start(to, metrics.spans_dropped.clone()));
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
@@ -99,6 +101,7 @@ pub async fn run(
         written: Written::default(),
         probing: probing::Probing::new(queues.wake_taskservs.clone()),
         metrics,
+        traces,
         clock,
         superseded: tokio::sync::Notify::new(),
         made: std::sync::Mutex::default(),

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub jobs_given_up: IntCounter,
     /// Requests to the API server, by verb, resource and status code.
     pub api_requests: IntCounterVec,
+    /// Spans that were lost.
+    pub spans_dropped: IntCounter,
     /// Probes of services.
     pub probes: ProbeMetrics,
 }
@@ -195,6 +197,10 @@ impl Metrics {
                 known: all.gauge("provisioning_probe_known", "Probes of services that are asked.")?,
                 failing: all.gauge("provisioning_probe_failing", "Probes that make their Taskserv Unhealthy.")?,
             },
+            spans_dropped: all.counter(
+                "provisioning_spans_dropped_total",
+                "Spans of traces that no collector took. 0 where traces are off.",
+            )?,
             registry: all.registry,
             described: all.described,
         };

@@ -5,8 +5,10 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use provisioning_api::conditions::reasons;
+use provisioning_api::names::LABEL_OWNER_UID;
+use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::STATUS_SCHEMA;
-use provisioning_plan::conditions::{Standing, conditions};
+use provisioning_plan::conditions::{Standing, State, conditions};
 
 use super::act::Acted;
 use super::decide::earlier;
@@ -17,6 +19,7 @@ use super::persist::{Stored, write_status};
 use super::requeue_in;
 use crate::context::Context;
 use crate::error::Error;
+use crate::traces::{self, Maker, Subject};
 
 /// Reports.
 ///
@@ -104,8 +107,47 @@ async fn events<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
     if stored.standing.reason == reasons::UNHEALTHY && !was(reasons::UNHEALTHY) {
         end = Some(notices::Notice::new(true, reasons::UNHEALTHY, stored.standing.message.clone()));
     }
+    trace(ctx, seen, stored);
     for notice in told.into_iter().chain(end) {
         event(ctx, &stored.object, notice.warning, &notice.reason, &notice.note).await;
+    }
+}
+
+/// Spans of the runs that have ended, and of the plan that has.
+fn trace<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
+    let Some(to) = &ctx.traces else { return };
+    let subject = subject(ctx, &stored.object);
+    let before = seen.object.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let after = stored.decision.steps.as_slice();
+    for step in notices::moved(before, after) {
+        traces::of_step(&subject, step, seen.now).into_iter().for_each(|span| to.record(span));
+    }
+    let ended = match stored.standing.state {
+        State::Ready => (!seen.object.is_ready()).then_some(false),
+        State::Stalled => seen.object.stalled().is_none().then_some(true),
+        State::Reconciling => None,
+    };
+    let plan = ended.and_then(|failed| traces::of_object(&subject, after, failed, seen.now));
+    plan.into_iter().for_each(|span| to.record(span));
+}
+
+/// Whose spans these are, and below which step of a workflow they belong.
+fn subject<K: Kind>(ctx: &Context, object: &K) -> Subject {
+    let name = object.name_any();
+    let workflow = object.labels().get(LABEL_OWNER_UID).and_then(|uid| ctx.stores.workflow_by_uid(uid));
+    let maker = workflow.and_then(|workflow| {
+        let step = workflow.spec.steps.iter().find(|step| step.applied() == Some((K::KIND, name.as_str())))?;
+        let entry = workflow.run_status()?.steps.iter().find(|entry| entry.id == step.name)?;
+        let generation = workflow.metadata.generation.unwrap_or(0);
+        Some(Maker { uid: workflow.uid()?, generation, step: entry.id.clone(), run: entry.run })
+    });
+    Subject {
+        kind: K::KIND,
+        namespace: object.namespace().unwrap_or_default(),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.meta().generation.unwrap_or(0),
+        name,
+        maker,
     }
 }
 
