@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cel;
+mod docs;
 mod extensions;
 mod first_light;
 mod sizes;
