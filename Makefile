@@ -12,7 +12,7 @@ HELM = $(shell tools/build --print helm)/helm
 BIN := target/bin
 INSTANCE ?= demo
 
-.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean conformance
+.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean conformance book
 
 ## help: this list
 help:
@@ -96,6 +96,10 @@ lint:
 ## newcomer: do what the README says in an empty folder with an empty HOME and cache (root; long)
 newcomer:
 	scripts/newcomer
+
+## book: the documentation in HTML, target/book/index.html (builds mdBook once)
+book:
+	scripts/book target/book
 
 ## clean: remove this checkout's outputs; the user's cache stays
 clean:

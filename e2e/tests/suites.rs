@@ -3,6 +3,7 @@
 mod bad_input;
 mod cel;
 mod clusters;
+mod docs;
 mod extensions;
 mod first_light;
 mod gitops;

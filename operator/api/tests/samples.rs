@@ -7,14 +7,14 @@ use provisioning_api::shared::{DeletionPolicy, OnFailure};
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use support::{broken_rules, definition_of, definitions, documents, root, violations};
+use support::{Definition, broken_rules, definition_of, definitions, documents, root, violations};
 
-fn samples() -> Vec<Value> {
+fn samples(folder: &str) -> Vec<Value> {
     let mut paths: Vec<_> =
-        std::fs::read_dir(root().join("examples/first")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "yaml"));
     paths.sort();
-    assert!(paths.len() >= 4, "the first example has lost files: {paths:?}");
+    assert!(paths.len() >= 4, "{folder} has lost files: {paths:?}");
     paths.iter().flat_map(|path| documents(path)).collect()
 }
 
@@ -61,14 +61,28 @@ fn decode(value: &Value) {
 #[test]
 fn the_first_example_is_valid_and_decodes_strictly() {
     let definitions = definitions();
-    let ours: Vec<Value> =
-        samples().into_iter().filter(|value| value["apiVersion"] == "provisioning.dev/v1alpha1").collect();
+    let ours: Vec<Value> = samples("examples/first")
+        .into_iter()
+        .filter(|value| value["apiVersion"] == "provisioning.dev/v1alpha1")
+        .collect();
     assert!(ours.len() >= 3, "objects of ours in the first example: {}", ours.len());
-    for object in &ours {
-        let schema = definition_of(&definitions, object).schema();
-        assert_eq!(violations(schema, object), [""; 0], "{}", object["metadata"]["name"]);
-        assert_eq!(broken_rules(schema, object, None), [""; 0], "{}", object["metadata"]["name"]);
-        decode(object);
+    ours.iter().for_each(|object| is_valid(&definitions, object));
+}
+
+fn is_valid(definitions: &[Definition], object: &Value) {
+    let schema = definition_of(definitions, object).schema();
+    assert_eq!(violations(schema, object), [""; 0], "{}", object["metadata"]["name"]);
+    assert_eq!(broken_rules(schema, object, None), [""; 0], "{}", object["metadata"]["name"]);
+    decode(object);
+}
+
+#[test]
+fn the_documentation_has_a_valid_example_of_every_kind() {
+    let (definitions, examples) = (definitions(), samples("docs/kinds/examples"));
+    for Definition { kind, .. } in &definitions {
+        let own: Vec<&Value> = examples.iter().filter(|example| example["kind"] == *kind).collect();
+        assert_eq!(own.len(), 1, "examples of {kind}");
+        is_valid(&definitions, own[0]);
     }
 }
 
