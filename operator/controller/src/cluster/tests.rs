@@ -5,6 +5,7 @@ use provisioning_plan::observed::Observed;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::children::applied_by;
 use crate::engine::decide::{Planned, decide};
 use crate::engine::observe::Seen;
 
@@ -154,7 +155,7 @@ impl World {
         }
         live["spec"] = child.spec.clone();
         live["metadata"]["labels"][LABEL_OWNER_UID] = json!("uid-marsh");
-        live["metadata"]["annotations"][ANNOTATION_APPLIED] = json!(step.run.to_string());
+        live["metadata"]["annotations"][ANNOTATION_APPLIED] = json!(applied_by(step));
         if let Some(asked) = &child.reconcile {
             live["metadata"]["annotations"][ANNOTATION_RECONCILE] = json!(asked);
         }
