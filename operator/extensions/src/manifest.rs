@@ -87,7 +87,7 @@ impl Default for Timeouts {
 ///   - {name: password, required: true, description: Of the default user}
 /// probes:                # what the operator asks over the network; at most 8
 ///   - {name: tcp, type: Tcp, port: 6379}
-///   - {name: http, type: Http, portParameter: port, path: /health, status: 200}
+///   - {name: http, type: Http, portParameter: port, bindParameter: bind, path: /health, status: 200}
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -259,7 +259,7 @@ mod tests {
         let text = format!(
             "{GOOD}requires: [{{name: os, version: ^0.1}}]\noptional: [{{name: cilium}}]\nconflicts: [{{name: valkey}}]\n\
              secrets: [{{name: password}}, {{name: tlsKey, required: false, description: A key}}]\n\
-             probes:\n- {{name: tcp, type: Tcp, port: 6379}}\n- {{name: http, type: Http, portParameter: port, status: 204}}\n"
+             probes:\n- {{name: tcp, type: Tcp, port: 6379}}\n- {{name: http, type: Http, portParameter: port, bindParameter: bind, status: 204}}\n"
         );
         let manifest = Manifest::from_yaml(&text).unwrap();
         assert_eq!(manifest.requires, [Relation { name: "os".to_owned(), version: "^0.1".parse().unwrap() }]);
@@ -276,14 +276,40 @@ mod tests {
         assert_eq!(
             manifest.probes,
             [
-                Probe { name: "tcp".to_owned(), kind: ProbeKind::Tcp, port: ProbePort::Number(6379) },
-                Probe { name: "http".to_owned(), kind: http, port: parameter.clone() }
+                Probe { name: "tcp".to_owned(), kind: ProbeKind::Tcp, port: ProbePort::Number(6379), bind: None },
+                Probe { name: "http".to_owned(), kind: http, port: parameter.clone(), bind: Some("bind".to_owned()) }
             ]
         );
         let given = |value| [("port".to_owned(), value)].into();
         assert_eq!(parameter.resolve(&given(json!(80))), Some(80));
         assert_eq!(parameter.resolve(&given(json!(70000))), None);
         assert_eq!(parameter.resolve(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn a_probe_is_asked_only_where_the_service_listens() {
+        let probe = "probes: [{name: tcp, type: Tcp, portParameter: port, bindParameter: bind}]";
+        let probe = Manifest::from_yaml(&format!("{GOOD}{probe}\n")).unwrap().probes.remove(0);
+        let port = |bind: Value, address: &str| {
+            let parameters = BTreeMap::from([("port".to_owned(), json!(6379)), ("bind".to_owned(), bind)]);
+            probe.port_at(address.parse().unwrap(), &parameters)
+        };
+        for (bind, address, asked) in [
+            ("*", "10.0.0.5", true),
+            ("all", "10.0.0.5", true),
+            ("0.0.0.0", "10.0.0.5", true),
+            ("0.0.0.0", "fd00::5", false),
+            ("::", "10.0.0.5", true),
+            ("127.0.0.1", "10.0.0.5", false),
+            ("127.0.0.1 ::1", "10.0.0.5", false),
+            ("127.0.0.1,10.0.0.5", "10.0.0.5", true),
+            ("127.0.0.1 10.0.0.6", "10.0.0.5", false),
+            ("", "10.0.0.5", false),
+        ] {
+            assert_eq!(port(json!(bind), address), asked.then_some(6379), "{bind:?} at {address}");
+        }
+        assert_eq!(port(json!(7), "10.0.0.5"), Some(6379), "what is no text says nothing");
+        assert_eq!(probe.port_at("10.0.0.5".parse().unwrap(), &BTreeMap::new()), None, "there is no port");
     }
 
     #[test]
@@ -332,6 +358,10 @@ mod tests {
             ),
             ("probes: [{name: a, type: Tcp, port: 65536}]".to_owned(), "probes[0].port: 65536 is not a whole number"),
             ("probes: [{name: a, type: Tcp, portParameter: 1}]".to_owned(), "probes[0].portParameter: 1 is not text"),
+            (
+                "probes: [{name: a, type: Tcp, port: 1, bindParameter: ''}]".to_owned(),
+                "probes[0].bindParameter: it is empty",
+            ),
             (
                 "probes: [{name: a, type: Tcp, port: 1, path: /}]".to_owned(),
                 "unknown field probes[0].path; known here: name, type, port",

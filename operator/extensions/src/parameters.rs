@@ -86,7 +86,7 @@ impl ParameterSchema {
     ///
     /// # Errors
     /// [`SchemaError`] where it breaks a rule, a default is not valid, a probe's `portParameter` is no integer
-    /// property, or a secret is a property too.
+    /// property, its `bindParameter` no string property, or a secret is a property too.
     pub fn new(text: &str, manifest: &Manifest) -> Result<Self, SchemaError> {
         if text.len() > MAX_SCHEMA_BYTES {
             return Err(SchemaError::TooLarge(text.len()));
@@ -157,8 +157,8 @@ pub(crate) fn schema_of(content: Option<&[u8]>, manifest: &Manifest) -> Result<O
         let text = std::str::from_utf8(content).map_err(|error| SchemaError::Syntax(error.to_string()))?;
         return ParameterSchema::new(text, manifest).map(Some);
     }
-    match port_parameters(manifest).next() {
-        Some((path, name)) => {
+    match probe_parameters(manifest).next() {
+        Some((path, name, _)) => {
             let problem = format!("{name:?} is a property of no schema.json: the bundle has none");
             Err(SchemaError::Manifest { path, problem })
         }
@@ -190,11 +190,11 @@ fn check_default(schema: &Value, path: &str, owner: &Value, default: &Value) -> 
 }
 
 fn check_manifest(schema: &Value, properties: &Map<String, Value>, manifest: &Manifest) -> Result<(), SchemaError> {
-    for (path, name) in port_parameters(manifest) {
+    for (path, name, wanted) in probe_parameters(manifest) {
         let problem = match properties.get(name) {
             None => format!("{name:?} is no property of schema.json"),
-            Some(property) if !survey::is_integer(schema, property) => {
-                format!("the property {name:?} of schema.json has not the type \"integer\"")
+            Some(property) if !survey::has_type(schema, property, wanted) => {
+                format!("the property {name:?} of schema.json has not the type {wanted:?}")
             }
             Some(_) => continue,
         };
@@ -209,11 +209,17 @@ fn check_manifest(schema: &Value, properties: &Map<String, Value>, manifest: &Ma
     }
 }
 
-/// The parameters that probes take their ports from, with the path of the manifest's field.
-fn port_parameters(manifest: &Manifest) -> impl Iterator<Item = (String, &str)> {
-    manifest.probes.iter().enumerate().filter_map(|(index, probe)| match &probe.port {
-        ProbePort::Parameter(name) => Some((format!("probes[{index}].portParameter"), name.as_str())),
-        ProbePort::Number(_) => None,
+/// The parameters that probes take their ports and addresses from, with the path of the manifest's field and the type that
+/// they must have.
+fn probe_parameters(manifest: &Manifest) -> impl Iterator<Item = (String, &str, &'static str)> {
+    manifest.probes.iter().enumerate().flat_map(|(index, probe)| {
+        let port = match &probe.port {
+            ProbePort::Parameter(name) => Some((format!("probes[{index}].portParameter"), name.as_str(), "integer")),
+            ProbePort::Number(_) => None,
+        };
+        let bind = probe.bind.as_deref();
+        let bind = bind.map(|name| (format!("probes[{index}].bindParameter"), name, "string"));
+        port.into_iter().chain(bind)
     })
 }
 

@@ -1,6 +1,7 @@
 //! `probes`: what the operator itself asks of a server, over the network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
@@ -12,6 +13,9 @@ const MAX_PROBES: usize = 8;
 /// Longest path of an HTTP probe, bytes.
 const MAX_PATH: usize = 256;
 const DEFAULT_PATH: &str = "/";
+/// The fields of a probe, by its type.
+const TCP_FIELDS: [&str; 5] = ["name", "type", "port", "portParameter", "bindParameter"];
+const HTTP_FIELDS: [&str; 7] = ["name", "type", "port", "portParameter", "bindParameter", "path", "status"];
 /// Codes that a server may answer with.
 const STATUS_BOUNDS: std::ops::RangeInclusive<u16> = 100..=599;
 
@@ -24,6 +28,31 @@ pub struct Probe {
     pub kind: ProbeKind,
     /// Where.
     pub port: ProbePort,
+    /// The parameter with the addresses that the service listens on, a string property of schema.json: IP addresses,
+    /// separated by blanks or commas, or a word that stands for more (`*`). Without one it listens on all of them.
+    pub bind: Option<String>,
+}
+
+impl Probe {
+    /// The port to ask at an address of a server, given the parameters with their defaults. None where nobody is meant to
+    /// answer there: the port is not given, or the service listens on other addresses only.
+    pub fn port_at(&self, address: IpAddr, parameters: &BTreeMap<String, Value>) -> Option<u16> {
+        let bind = self.bind.as_ref().and_then(|name| parameters.get(name)).and_then(Value::as_str);
+        let listens = bind.is_none_or(|addresses| listens_on(addresses, address));
+        self.port.resolve(parameters).filter(|_| listens)
+    }
+}
+
+/// Whether one of these addresses, or words for them, is this one.
+fn listens_on(addresses: &str, address: IpAddr) -> bool {
+    let mut each = addresses.split([' ', ',']).filter(|text| !text.is_empty());
+    each.any(|text| match text.parse::<IpAddr>() {
+        // `::` takes IPv4 along, by default.
+        Ok(IpAddr::V6(bound)) if bound.is_unspecified() => true,
+        Ok(IpAddr::V4(bound)) if bound.is_unspecified() => address.is_ipv4(),
+        Ok(bound) => bound == address,
+        Err(_) => true,
+    })
 }
 
 /// What a probe asks.
@@ -67,7 +96,7 @@ pub(super) fn probes_of(fields: &Map<String, Value>) -> Result<Vec<Probe>, Manif
         let kind = kind_of(&item)?;
         let name = label_of(item.fields, &item.prefix, "name")?;
         refuse_duplicate(&mut names, &item, &name)?;
-        probes.push(Probe { name, kind, port: port_of(&item)? });
+        probes.push(Probe { name, kind, port: port_of(&item)?, bind: bind_of(&item)? });
     }
     Ok(probes)
 }
@@ -75,11 +104,11 @@ pub(super) fn probes_of(fields: &Map<String, Value>) -> Result<Vec<Probe>, Manif
 fn kind_of(item: &Item<'_>) -> Result<ProbeKind, ManifestError> {
     match text_of(item.fields, &item.prefix, "type")? {
         "Tcp" => {
-            refuse_unknown(item.fields, &item.prefix, &["name", "type", "port", "portParameter"])?;
+            refuse_unknown(item.fields, &item.prefix, &TCP_FIELDS)?;
             Ok(ProbeKind::Tcp)
         }
         "Http" => {
-            refuse_unknown(item.fields, &item.prefix, &["name", "type", "port", "portParameter", "path", "status"])?;
+            refuse_unknown(item.fields, &item.prefix, &HTTP_FIELDS)?;
             Ok(ProbeKind::Http { path: path_of(item)?, status: status_of(item)? })
         }
         other => Err(field(&format!("{}type", item.prefix), &format!("{other:?} is neither \"Tcp\" nor \"Http\""))),
@@ -92,14 +121,24 @@ fn port_of(item: &Item<'_>) -> Result<ProbePort, ManifestError> {
         (Some(value), None) => port_number(value)
             .map(ProbePort::Number)
             .ok_or_else(|| field(&path("port"), &format!("{value} is not a whole number from 1 to 65535"))),
-        (None, Some(_)) => match text_of(item.fields, &item.prefix, "portParameter")? {
-            "" => Err(field(&path("portParameter"), "it is empty")),
-            name => Ok(ProbePort::Parameter(name.to_owned())),
-        },
+        (None, Some(_)) => parameter_of(item, "portParameter").map(ProbePort::Parameter),
         (Some(_), Some(_)) => {
             Err(field(&path("port"), "it is given together with portParameter; exactly one is needed"))
         }
         (None, None) => Err(field(&path("port"), "it is missing, and so is portParameter; exactly one is needed")),
+    }
+}
+
+fn bind_of(item: &Item<'_>) -> Result<Option<String>, ManifestError> {
+    let is_given = item.fields.contains_key("bindParameter");
+    is_given.then(|| parameter_of(item, "bindParameter")).transpose()
+}
+
+/// The name of a parameter.
+fn parameter_of(item: &Item<'_>, name: &str) -> Result<String, ManifestError> {
+    match text_of(item.fields, &item.prefix, name)? {
+        "" => Err(field(&format!("{}{name}", item.prefix), "it is empty")),
+        parameter => Ok(parameter.to_owned()),
     }
 }
 

@@ -129,11 +129,13 @@ pub(super) fn survey(schema: &Value) -> Result<Survey<'_>, SchemaError> {
 }
 
 /// Whether a schema has the type integer, itself or by its reference. The schema has been surveyed.
-pub(super) fn is_integer(schema: &Value, property: &Value) -> bool {
+pub(super) fn has_type(schema: &Value, property: &Value, wanted: &str) -> bool {
     let defs = |reference: &str| reference.strip_prefix(DEFS).and_then(|name| schema.get("$defs")?.get(name));
     match (property.get("type"), property.get("$ref")) {
-        (Some(name), _) => name == "integer",
-        (None, Some(Value::String(reference))) => defs(reference).is_some_and(|target| is_integer(schema, target)),
+        (Some(name), _) => name == wanted,
+        (None, Some(Value::String(reference))) => {
+            defs(reference).is_some_and(|target| has_type(schema, target, wanted))
+        }
         (None, _) => false,
     }
 }

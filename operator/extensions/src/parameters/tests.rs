@@ -216,7 +216,7 @@ fn size_and_nesting_of_the_text_are_bounded() {
 }
 
 #[test]
-fn ports_of_probes_are_integer_properties() {
+fn ports_of_probes_are_integer_properties_and_their_addresses_are_strings() {
     let probe = manifest("probes: [{name: tcp, type: Tcp, portParameter: port}]\n");
     let with = |properties: Value| {
         let defs = json!({"$defs": {"p": {"$ref": "#/$defs/q"}, "q": {"type": "integer"}}});
@@ -233,5 +233,12 @@ fn ports_of_probes_are_integer_properties() {
         "manifest.yaml: probes[0].portParameter: \"port\" is no property of schema.json"
     );
     assert!(schema_of(None, &probe).unwrap_err().to_string().ends_with("the bundle has none"));
+    let bound = manifest("probes: [{name: tcp, type: Tcp, port: 1, bindParameter: bind}]\n");
+    let with = |properties: Value| ParameterSchema::new(&schema(&properties, &json!({})).to_string(), &bound);
+    assert!(with(json!({"bind": {"type": "string"}})).is_ok());
+    assert_eq!(
+        with(json!({"bind": {"type": "array"}})).unwrap_err().to_string(),
+        "manifest.yaml: probes[0].bindParameter: the property \"bind\" of schema.json has not the type \"string\""
+    );
     assert_eq!(schema_of(None, &manifest("")).unwrap(), None);
 }
