@@ -40,6 +40,8 @@ pub struct Policy {
     pub gates: BTreeMap<String, Gate>,
     /// Failed steps whose cause is known to be gone: they get their attempts back (L2).
     pub revive: BTreeSet<String>,
+    /// Steps without effect whose result is old from this time on: they are run again.
+    pub observe_again: BTreeMap<String, Timestamp>,
     /// Steps that a person has said are not needed.
     pub waived: BTreeSet<String>,
     /// Highest run of any step that was forgotten: one that comes back goes on from there (protocols §2: never reset).
@@ -60,6 +62,7 @@ impl Default for Policy {
             removed: RemovedSteps::Undo,
             gates: BTreeMap::new(),
             revive: BTreeSet::new(),
+            observe_again: BTreeMap::new(),
             waived: BTreeSet::new(),
             run_floor: 0,
         }
@@ -174,6 +177,7 @@ pub fn decide(graph: &Graph, steps: &[StepStatus], observed: &Observed, policy: 
         Mode::Forward => {
             pass.replan();
             pass.revive();
+            pass.observe_again();
             pass.follow_dependencies();
             pass.start_forward();
             undo::removed(&mut pass);
@@ -323,6 +327,30 @@ impl Pass<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Runs again what only looks (S4 excepts it) once its result is old, if it could be run now: what was seen last
+    /// stands until it can be seen again.
+    fn observe_again(&mut self) {
+        if self.policy.suspended.is_some() {
+            return;
+        }
+        for position in 0..self.entries.len() {
+            let entry = &self.entries[position];
+            let Some(at) = self.policy.observe_again.get(&entry.id).copied() else { continue };
+            let Some(step) = self.graph.get(&entry.id) else { continue };
+            let is_over = matches!(entry.phase, StepPhase::Succeeded | StepPhase::Failed);
+            let only_looks = !step.action.has_effect() && step.gate == Gate::Open;
+            if !is_over || !only_looks || !self.dependencies_have_ended(step) {
+                continue;
+            }
+            if at > self.now {
+                self.wake(at);
+                continue;
+            }
+            self.notes.push(format!("plan {} again: its result is old", self.entries[position].id));
+            reset(&mut self.entries[position]);
         }
     }
 

@@ -62,7 +62,7 @@ pub fn creation_token(owner_uid: &str, step: &str, incarnation: i64) -> String {
 }
 
 /// A number in 0..1 that depends on the step and its run only; seeds jitter.
-pub(crate) fn fraction(step: &str, run: i64) -> f64 {
+pub fn fraction(step: &str, run: i64) -> f64 {
     let digest = Sha256::digest(format!("{step}\n{run}").as_bytes());
     let bytes = [digest[0], digest[1], digest[2], digest[3]];
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)

@@ -372,3 +372,49 @@ fn a_removed_step_under_a_failed_undo_waits_for_a_person() {
     let decision = pass(&Graph::default(), &steps, &Observed::new(), &policy(), at(10));
     assert!(matches!(decision.verdict, Verdict::Failed(_)), "{:?}", decision.verdict);
 }
+
+/// A policy under which the result of step `check` is old from a time on.
+fn old_from(seconds: i64) -> Policy {
+    Policy { observe_again: [("check".to_owned(), at(seconds))].into(), ..policy() }
+}
+
+#[test]
+fn what_only_looks_is_run_again_when_its_result_is_old_and_nothing_else_is() {
+    let graph = graph("install install\ncheck check after=install");
+    let steps = all_succeeded(&graph);
+    let early = pass(&graph, &steps, &Observed::new(), &old_from(60), at(59));
+    assert_eq!((early.steps, early.wake_at, early.verdict), (steps.clone(), Some(at(60)), Verdict::Ready));
+    let due = pass(&graph, &steps, &Observed::new(), &old_from(60), at(60));
+    assert_eq!(due.start, ["check"]);
+    assert_eq!(entry(&due.steps, "install"), entry(&steps, "install"));
+    let mut failed = steps;
+    failed[1].phase = StepPhase::Failed;
+    failed[1].class = Some(FailureClass::ScriptFailed);
+    assert_eq!(pass(&graph, &failed, &Observed::new(), &old_from(60), at(60)).start, ["check"]);
+}
+
+#[test]
+fn what_was_seen_last_stands_while_it_cannot_be_seen_again() {
+    let text = "install install\ncheck check after=install";
+    let steps = all_succeeded(&graph(text));
+    let still = |text: &str, steps: &[StepStatus], policy: &Policy| {
+        let decision = pass(&graph(text), steps, &Observed::new(), policy, at(100));
+        assert_eq!((decision.start.len(), entry(&decision.steps, "check")), (0, entry(steps, "check")));
+        assert_eq!(decision.wake_at, None);
+    };
+    still(text, &steps, &Policy { suspended: Some("suspended".into()), ..old_from(60) });
+    still("install install\ncheck check after=install waits=heron", &steps, &old_from(60));
+    let mut broken = steps;
+    broken[0].phase = StepPhase::Running;
+    let alive = Observed::from([("install".to_owned(), RunView::Alive)]);
+    let decision = pass(&graph(text), &broken, &alive, &old_from(60), at(100));
+    assert_eq!(entry(&decision.steps, "check").phase, StepPhase::Succeeded, "its dependency runs");
+}
+
+#[test]
+fn what_has_an_effect_is_never_run_again_for_its_age() {
+    let graph = graph("check install");
+    let steps = all_succeeded(&graph);
+    let decision = pass(&graph, &steps, &Observed::new(), &old_from(0), at(100));
+    assert_eq!((decision.start.len(), decision.verdict), (0, Verdict::Ready));
+}

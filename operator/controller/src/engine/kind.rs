@@ -175,6 +175,11 @@ pub trait Kind:
         BTreeSet::new()
     }
 
+    /// (pure) Steps without effect whose result gets old, and when.
+    fn observed_again(&self, _: &Self::Facts) -> BTreeMap<String, Timestamp> {
+        BTreeMap::new()
+    }
+
     /// (pure) Steps that a person has said are not needed.
     fn waived(&self) -> BTreeSet<String> {
         BTreeSet::new()
