@@ -33,6 +33,8 @@ reasons! {
     WAITING = "Waiting";
     /// Something this object refers to is Stalled, and nothing else is left to do; the message names it and its words.
     DEPENDENCY_STALLED = "DependencyStalled";
+    /// All steps succeeded, and a probe of the service fails; the message names server, probe, port and what came of it.
+    UNHEALTHY = "Unhealthy";
     /// `spec.suspend` is true here or in the Workspace: nothing forward is started.
     SUSPENDED = "Suspended";
     /// A step failed for good; the message carries the step, the class and the last words of the cause.

@@ -47,6 +47,11 @@ pub struct TaskservSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::schemas::peers")]
     pub peers: BTreeMap<String, Vec<String>>,
+    /// How long after its end the check of a server is run again, seconds: one that fails makes the object Stalled, and one
+    /// that succeeds later makes it Ready again. Nothing is installed again by itself. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 604_800))]
+    pub check_interval_seconds: Option<i32>,
     /// Whether the service is uninstalled with this object. Default Delete.
     #[serde(default = "default_deletion_policy")]
     pub deletion_policy: DeletionPolicy,

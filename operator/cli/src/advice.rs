@@ -29,6 +29,9 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
             format!("correct the manifest and apply it again: {program} apply -f FILE")
         }
         reasons::DEPENDENCY_STALLED => "mend the object that the message names; this one then goes on".to_owned(),
+        reasons::UNHEALTHY => {
+            "look at the service on the server that the message names; it is asked again every ten seconds".to_owned()
+        }
         reasons::NO_WORKSPACE => "apply a Workspace named 'workspace' in this namespace".to_owned(),
         reasons::STATUS_TOO_NEW | reasons::UNDECODABLE => {
             "upgrade the operator to the version that wrote the object".to_owned()
@@ -83,6 +86,7 @@ mod tests {
             "remove the cause, then have it tried again: kubectl -n first annotate --overwrite server/heron \
              provisioning.dev/reconcile-requested-at=\"$(date +%s)\""
         );
+        assert!(about("Unhealthy").unwrap().starts_with("look at the service on the server"));
         assert_eq!(about("Running").unwrap(), "it goes on by itself: provisioning -n first watch server/heron");
     }
 }

@@ -164,6 +164,8 @@ pub(crate) fn next(item: &Item, seen: &[Target]) -> Option<Target> {
     }
     let named = || mentioned(&ready.message).into_iter().find(|target| !seen.contains(target));
     match ready.reason.as_str() {
+        // A service that does not answer: perhaps because its server does not.
+        reasons::UNHEALTHY => named(),
         reasons::WAITING | reasons::DEPENDENCY_STALLED => named().or_else(|| referred(item)),
         reasons::SUSPENDED | reasons::NO_WORKSPACE if item.kind != Kind::Workspace => named(),
         reasons::DELETING => named().or_else(|| by_step(item)),
@@ -307,6 +309,15 @@ mod tests {
         let found: Vec<Option<String>> = (1..=5).map(of).collect();
         let expected = [None, Some("wait"), Some("run"), Some("observe"), Some("fail")];
         assert_eq!(found, expected.map(|id| id.map(str::to_owned)));
+    }
+
+    #[test]
+    fn what_does_not_answer_leads_to_its_server_if_that_is_not_ready() {
+        let words = "Taskserv 'redis' is not Ready: Server 'curlew': probe 'tcp' (TCP port 6379): connection refused";
+        let item = server("heron", ("False", "Unhealthy", words), json!([]));
+        let redis = next(&item, &[item.target()]).unwrap();
+        assert_eq!(redis.to_string(), "taskserv/redis");
+        assert_eq!(next(&item, &[item.target(), redis]).unwrap().to_string(), "server/curlew");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt};
 use crate::bundles::Shelf;
 use crate::engine::runs::Runs;
 use crate::metrics::Metrics;
+use crate::probing::Probing;
 use crate::watches::Stores;
 
 /// Where time comes from; the simulator brings its own.
@@ -50,6 +51,8 @@ pub struct Context {
     pub shelf: Shelf,
     /// Our own last write of each object.
     pub written: Written,
+    /// What services answer.
+    pub probing: Probing,
     /// Counters.
     pub metrics: Metrics,
     /// Writes Events.

@@ -12,6 +12,7 @@ pub mod health;
 pub mod leader;
 pub mod metrics;
 pub mod probes;
+pub mod probing;
 pub mod provider_config;
 pub mod queue;
 pub mod server;
@@ -90,6 +91,7 @@ pub async fn run(
         slots: Slots::default(),
         shelf: bundles::Shelf::default(),
         written: Written::default(),
+        probing: probing::Probing::new(queues.wake_taskservs.clone()),
         metrics,
         clock,
         made: std::sync::Mutex::default(),
@@ -109,6 +111,7 @@ pub async fn run(
         _ = leads.wait_for(|leads| !*leads) => Err(RunError::LeadershipLost),
         () = controllers(&context, queues) => Err(RunError::WatchEnded),
         () = probes::run(context.clone()) => Err(RunError::WatchEnded),
+        () = probing::run(context.clone()) => Err(RunError::WatchEnded),
         // A cache that nobody feeds is worse than no operator.
         _ = futures::future::select_all(&mut watches) => Err(RunError::WatchEnded),
     };

@@ -2,6 +2,8 @@
 
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use crate::probing::ProbeMetrics;
+
 /// Everything that is counted.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -16,6 +18,8 @@ pub struct Metrics {
     pub jobs: IntCounter,
     /// 1 while this process is the leader.
     pub leader: IntGauge,
+    /// Probes of services.
+    pub probes: ProbeMetrics,
 }
 
 impl Metrics {
@@ -42,7 +46,8 @@ impl Metrics {
         registry.register(Box::new(undecodable.clone()))?;
         registry.register(Box::new(jobs.clone()))?;
         registry.register(Box::new(leader.clone()))?;
-        Ok(Metrics { registry, reconciles, errors, undecodable, jobs, leader })
+        let probes = ProbeMetrics::new(&registry)?;
+        Ok(Metrics { registry, reconciles, errors, undecodable, jobs, leader, probes })
     }
 
     /// All metrics in Prometheus' text format.

@@ -82,6 +82,8 @@ pub struct Queues {
     pub taskservs: Queue,
     /// For BatchWorkflows.
     pub workflows: Queue,
+    /// Wakes Taskservs for news that come by no watch.
+    pub wake_taskservs: Waker,
 }
 
 /// The sending ends.
@@ -174,6 +176,7 @@ fn channels() -> (Wakers, Queues) {
         servers: server_queue,
         taskservs: taskserv_queue,
         workflows: workflow_queue,
+        wake_taskservs: wakers.taskservs.clone(),
     };
     (wakers, queues)
 }

@@ -44,7 +44,9 @@ pub(crate) fn delete_view(
             (RunView::Ended(outcome), None)
         }
         Standing::Ready => until(deadline, now, || format!("{kind} '{name}' is not gone in time")),
-        Standing::Moving(text) => until(deadline, now, || format!("{kind} '{name}' is not gone in time: {text}")),
+        Standing::Moving(text) | Standing::Unhealthy(text) => {
+            until(deadline, now, || format!("{kind} '{name}' is not gone in time: {text}"))
+        }
     }
 }
 

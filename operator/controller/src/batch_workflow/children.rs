@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kube::{Resource, ResourceExt};
+use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_APPLIED, LABEL_OWNER_UID};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{FailureClass, StepPhase};
@@ -18,6 +19,8 @@ pub enum Standing {
     Ready,
     /// On its way; its words.
     Moving(String),
+    /// Its steps are done, and a probe of it fails; its words.
+    Unhealthy(String),
     /// Nothing more happens by itself; its words.
     Stalled(String),
 }
@@ -86,7 +89,11 @@ fn standing<K: Resource<DynamicType = ()> + RunsSteps>(child: &K) -> Standing {
     if child.is_ready() && child.meta().deletion_timestamp.is_none() {
         return Standing::Ready;
     }
-    Standing::Moving(child.ready_message().to_owned())
+    let words = child.ready_message().to_owned();
+    if status.conditions.iter().any(|condition| condition.reason == reasons::UNHEALTHY) {
+        return Standing::Unhealthy(words);
+    }
+    Standing::Moving(words)
 }
 
 /// Children that carry this workflow's uid although it no longer stands for them: their step was forgotten, or it goes

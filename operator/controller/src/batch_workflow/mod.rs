@@ -231,6 +231,10 @@ impl Children for BatchWorkflow {
                     let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
                     Some(Standing::reconciling(reasons::WAITING, text))
                 }
+                ChildStanding::Unhealthy(text) => {
+                    let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
+                    Some(Standing::reconciling(reasons::UNHEALTHY, text))
+                }
                 ChildStanding::Stalled(text) => {
                     Some(held_up_by(child.kind, &child.name, text))
                 }
@@ -271,7 +275,7 @@ impl Children for BatchWorkflow {
                 let text = format!("{} '{}': {text}", child.kind, child.name);
                 (RunView::Ended(Outcome::failed(class, CHILD_FAILED, text)), None)
             }
-            ChildStanding::Moving(text) => actions::until(deadline, now, || {
+            ChildStanding::Moving(text) | ChildStanding::Unhealthy(text) => actions::until(deadline, now, || {
                 format!("{} '{}' did not become Ready in time: {text}", child.kind, child.name)
             }),
         }

@@ -265,3 +265,30 @@ fn what_the_workflow_itself_deleted_is_not_missed() {
     assert_eq!(object.standing(&facts, &ready), None);
     assert_eq!(object.run_status().unwrap().steps[1].phase, StepPhase::Succeeded);
 }
+
+#[test]
+fn a_child_that_becomes_unhealthy_shows_in_the_workflow_that_made_it_and_nothing_runs_again() {
+    let redis = json!({"name": "redis", "apply": {"taskserv": {"name": "redis", "spec": {
+        "extension": {"name": "redis"}, "servers": ["heron"]}}}});
+    let mut object = pass(&with_steps(&json!([redis])), &[]).next;
+    object = pass(&object, &[("redis", Outcome::succeeded())]).next;
+    let words = "Server 'heron': probe 'tcp' (TCP port 6379): connection refused";
+    let facts = |standing: ChildStanding| {
+        let view = ChildView {
+            ours: true,
+            deleting: false,
+            applied_run: Some(1),
+            standing,
+            class: None,
+            outputs: BTreeMap::new(),
+        };
+        let child = child(&object.spec.steps[0]).unwrap();
+        Facts { children: vec![("redis".to_owned(), child, Some(view))], deleted: BTreeSet::new() }
+    };
+    let ready = Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: "all steps succeeded".to_owned() };
+    let unhealthy = object.standing(&facts(ChildStanding::Unhealthy(words.to_owned())), &ready).unwrap();
+    let told = format!("Taskserv 'redis' is not Ready: {words}");
+    assert_eq!(unhealthy, Standing::reconciling(reasons::UNHEALTHY, told));
+    assert_eq!(object.mended(&facts(ChildStanding::Unhealthy(words.to_owned()))), BTreeSet::new());
+    assert_eq!(object.standing(&facts(ChildStanding::Ready), &ready), None);
+}

@@ -108,6 +108,12 @@ async fn events<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
             | StepPhase::Undone => {}
         }
     }
+    let was = |reason: &str| {
+        seen.object.run_status().is_some_and(|status| status.conditions.iter().any(|known| known.reason == reason))
+    };
+    if stored.standing.reason == reasons::UNHEALTHY && !was(reasons::UNHEALTHY) {
+        event(ctx, &stored.object, true, reasons::UNHEALTHY, &stored.standing.message).await;
+    }
     if stored.standing.state == State::Ready && !seen.object.is_ready() {
         event(ctx, &stored.object, false, stored.standing.reason, &stored.standing.message).await;
     }

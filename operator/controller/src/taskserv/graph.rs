@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
 use provisioning_api::steps::{StepAction, StepEffect, StepPhase, StepStatus, UndoAction};
@@ -11,7 +12,7 @@ use provisioning_extensions::{Catalog, Entry};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
-use provisioning_plan::ids::{InputHash, StepId};
+use provisioning_plan::ids::{InputHash, StepId, fraction};
 use provisioning_plan::nearest::hint;
 use semver::{Version, VersionReq};
 
@@ -209,6 +210,22 @@ pub(crate) fn rows(taskserv: &Taskserv) -> Vec<TaskservServer> {
         row.outputs.extend(step.outputs.clone());
     }
     rows.into_values().collect()
+}
+
+/// When the check of each server is old, where the spec says so: its interval after its end, and up to a tenth later, so
+/// that the checks of many do not stay together.
+pub(crate) fn checked_again(taskserv: &Taskserv) -> BTreeMap<String, Timestamp> {
+    let Some(seconds) = taskserv.spec.check_interval_seconds else { return BTreeMap::new() };
+    let uid = taskserv.metadata.uid.as_deref().unwrap_or_default();
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let checks = steps.iter().filter(|step| step.action == StepAction::Check);
+    let old = checks.filter_map(|step| {
+        let ended = step.finished_at.as_ref()?.0;
+        let more = f64::from(seconds) * 0.1 * fraction(&format!("{uid}/{}", step.id), step.run);
+        let wait = SignedDuration::from_secs(i64::from(seconds)).saturating_add(SignedDuration::from_secs_f64(more));
+        Some((step.id.clone(), ended.saturating_add(wait).unwrap_or(Timestamp::MAX)))
+    });
+    old.collect()
 }
 
 /// A server that leaves the list keeps its service, unless the service would be uninstalled with the object.

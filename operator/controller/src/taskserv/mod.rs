@@ -6,15 +6,17 @@ mod inputs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use provisioning_api::conditions::reasons;
+use provisioning_api::conditions::{reasons, types};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{Direction, StepAction, StepPhase, StepStatus};
 use provisioning_api::{Server, Taskserv};
-use provisioning_plan::conditions::Standing;
-use provisioning_plan::decision::RemovedSteps;
+use provisioning_plan::conditions::{Standing, State};
+use provisioning_plan::decision::{RemovedSteps, Verdict};
 use provisioning_plan::graph::{Gate, Graph};
 use provisioning_sdk::request::{Extension, RunnerRequest, Script, ScriptRequest};
 
@@ -23,6 +25,7 @@ use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
 use crate::error::Error;
 use crate::probes::ask_for_a_look;
+use crate::probing::{self, Opinion, Question};
 use crate::watches::Stores;
 
 use graph::Surroundings;
@@ -44,6 +47,8 @@ pub struct Facts {
     pub known_servers: Vec<String>,
     /// Bundles on offer.
     pub bundles: Vec<Offered>,
+    /// What its probes ask, and what is thought of it by now.
+    pub probes: Vec<(Question, Opinion)>,
 }
 
 impl Kind for Taskserv {
@@ -69,11 +74,15 @@ impl Kind for Taskserv {
         };
         let all = in_namespace(&ctx.stores.servers, &namespace);
         let peers = self.spec.peers.values().flatten().map(|name| find(name.clone())).collect();
+        let bundles = offered(ctx);
+        let questions = probing::probed(self, &bundles)
+            .map(|contents| probing::questions(self, contents, |name| find(name.to_owned()).1));
         let facts = Facts {
+            probes: ctx.probing.opinions(self, questions.unwrap_or_default()),
             peers,
             servers: names.into_iter().map(find).collect(),
             known_servers: all.iter().map(|server| server.name_any()).collect(),
-            bundles: offered(ctx),
+            bundles,
         };
         std::future::ready(Ok(facts))
     }
@@ -134,7 +143,19 @@ impl Kind for Taskserv {
     }
 
     fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
-        (by_steps.reason == reasons::WAITING).then(|| graph::held_up(self, facts)).flatten()
+        if by_steps.reason == reasons::WAITING {
+            return graph::held_up(self, facts);
+        }
+        let looks = self.only_looks_again(by_steps);
+        if by_steps.state != State::Ready && !looks {
+            return None;
+        }
+        let before = self.run_status().and_then(|status| ready(&status.conditions));
+        probing::standing(before, &facts.probes).or_else(|| looks.then(|| Standing::from(&Verdict::Ready)))
+    }
+
+    fn observed_again(&self, _: &Facts) -> BTreeMap<String, Timestamp> {
+        graph::checked_again(self)
     }
 
     fn gates(&self, facts: &Facts) -> BTreeMap<String, Gate> {
@@ -172,6 +193,39 @@ impl Kind for Taskserv {
     }
 }
 
+fn ready(conditions: &[Condition]) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == types::READY)
+}
+
+trait Looks {
+    fn only_looks_again(&self, by_steps: &Standing) -> bool;
+}
+
+impl Looks for Taskserv {
+    /// Whether all that runs are checks of what was Ready before: then it is Ready until one of them says otherwise. After
+    /// an installation the condition was another one, because that ran first.
+    fn only_looks_again(&self, by_steps: &Standing) -> bool {
+        let Some(status) = self.run_status() else { return false };
+        let is_first_try = |step: &StepStatus| step.attempt == 0 && step.class.is_none();
+        let looks = |step: &StepStatus| match step.phase {
+            StepPhase::Succeeded => true,
+            StepPhase::Pending | StepPhase::Running => step.action == StepAction::Check && is_first_try(step),
+            StepPhase::Failed
+            | StepPhase::Cancelled
+            | StepPhase::Skipped
+            | StepPhase::Omitted
+            | StepPhase::Undoing
+            | StepPhase::Undone
+            | StepPhase::UndoFailed => false,
+        };
+        let was_done = ready(&status.conditions).is_some_and(|condition| {
+            let is_done = condition.status == "True" || condition.reason == reasons::UNHEALTHY;
+            is_done && condition.observed_generation == self.metadata.generation
+        });
+        by_steps.reason == reasons::RUNNING && was_done && status.steps.iter().all(looks)
+    }
+}
+
 /// Whether a Ready server was reached after a run on it had failed.
 fn was_seen_after(server: &Server, step: &StepStatus) -> bool {
     let steps = server.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
@@ -179,3 +233,6 @@ fn was_seen_after(server: &Server, step: &StepStatus) -> bool {
     let reached = steps.iter().filter(|other| other.action == StepAction::Reach && other.phase == StepPhase::Succeeded);
     server.is_ready() && reached.filter_map(|other| other.finished_at.as_ref()).any(|time| Some(time.0) > failed)
 }
+
+#[cfg(test)]
+mod tests;
