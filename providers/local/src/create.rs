@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(result.outputs["incarnation"], "1");
         let names: Vec<String> = site.pods().iter().map(|pod| text(&pod["metadata"]["name"]).to_owned()).collect();
         assert_eq!(names, [newer.pod_name(), "srv-grey-goose".into()]);
-        assert_eq!(site.with(|world| world.disks.len()), 3, "a sweep removes no disk");
+        assert_eq!(site.with(|world| world.site.disks.len()), 3, "a sweep removes no disk");
     }
 
     #[tokio::test(start_paused = true)]

@@ -271,7 +271,7 @@ mod tests {
             let machine = machine("blue-heron", incarnation);
             create(&mut process, &machine, "blue-heron", &mut Patience::new(120)).await.unwrap();
         }
-        assert_eq!(site.with(|world| world.disks.len()), 3);
+        assert_eq!(site.with(|world| world.site.disks.len()), 3);
         site.with(|world| world.calls.clear());
         (site, neighbour)
     }
@@ -280,7 +280,7 @@ mod tests {
         assert!(site.pods().iter().all(|pod| label_of(pod, LABEL_OWNER_UID) != testing::UID), "{:#?}", site.pods());
         assert_eq!(site.pods().len(), 1);
         assert!(site.secrets().is_empty());
-        assert_eq!(site.with(|world| world.disks.iter().cloned().collect::<Vec<_>>()), [neighbour]);
+        assert_eq!(site.with(|world| world.site.disks.iter().cloned().collect::<Vec<_>>()), [neighbour]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -355,7 +355,7 @@ mod tests {
             id: "localhost/other:1".into(),
         };
         site.with(|world| {
-            world.absent_images.insert(testing::IMAGE.into());
+            world.site.absent_images.insert(testing::IMAGE.into());
             world.catalog.as_mut().unwrap().images.push(other);
         });
         let mut process = site.start(None).await;
@@ -375,8 +375,8 @@ mod tests {
         site.with(|world| world.catalog.as_mut().unwrap().images.push(other));
         let swap = |present: &str, absent: &str| {
             site.with(|world| {
-                world.absent_images.insert(absent.into());
-                world.absent_images.remove(present);
+                world.site.absent_images.insert(absent.into());
+                world.site.absent_images.remove(present);
             });
         };
         swap("localhost/other:1", testing::IMAGE);

@@ -158,7 +158,7 @@ mod tests {
 
     fn with_pod(status: Value) -> FakeSite {
         let site = FakeSite::new();
-        site.with(|world| world.server_status = Some(status));
+        site.with(|world| world.site.server_status = Some(status));
         let pod = template::server(&machine("blue-heron", 0), "blue-heron", "ssh-ed25519 KEY", "/disks").unwrap();
         site.add_pod(serde_json::to_value(&pod).unwrap(), json!({"phase": "Pending"}));
         site

@@ -1,19 +1,18 @@
 //! Fixtures of the unit tests, and a site in memory behind a real `kube::Client`, with faults at any call.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::client::Body;
-use provisioning_api::names::{
-    LABEL_INSTALLATION, LABEL_OWNER_NAMESPACE, LABEL_OWNER_UID, LABEL_ROLE, LABEL_TOKEN, SITE_CATALOG,
-};
+use provisioning_api::names::{LABEL_INSTALLATION, LABEL_OWNER_NAMESPACE, LABEL_OWNER_UID, LABEL_TOKEN, SITE_CATALOG};
 use provisioning_api::provider_config::{OfferedImage, OfferedSize, ProviderType};
 use provisioning_api::server::Creation;
 use provisioning_api::steps::Direction;
+use provisioning_conformance::world::{Call, Reply};
+use provisioning_conformance::worlds::site;
 use provisioning_sdk::claim::{Claim, Identity};
 use provisioning_sdk::request::{Envelope, Owner};
 use serde_json::{Value, json};
@@ -23,9 +22,8 @@ use crate::names::Machine;
 use crate::site::Site;
 
 pub(crate) const UID: &str = "0b1f6a7e-3c55-4d7e-9a39-6f1f4a8c2d10";
-pub(crate) const IMAGE: &str = "localhost/marsh-image:7";
-const SITE: &str = "wetland";
-const NODE: &str = "reed";
+pub(crate) const IMAGE: &str = site::IMAGE;
+const SITE: &str = site::SITE;
 
 pub(crate) fn creation(token: &str) -> Creation {
     Creation {
@@ -77,25 +75,17 @@ pub(crate) enum Fault {
     Answer(usize, u16),
 }
 
-/// Everything behind the API server, the node included.
+/// The site, with what goes wrong on the way there.
 pub(crate) struct World {
-    pods: BTreeMap<String, Value>,
-    secrets: BTreeMap<String, Value>,
-    /// Folders on the node.
-    pub(crate) disks: BTreeSet<String>,
+    pub(crate) site: site::Site,
     /// Calls to the site, as `VERB kind`, of all runs.
     pub(crate) calls: Vec<String>,
     /// `None`: the catalog's ConfigMap is missing.
     pub(crate) catalog: Option<Catalog>,
-    /// Status that the kubelet gives every new server pod; `None`: Running and Ready.
-    pub(crate) server_status: Option<Value>,
-    /// Images that the node has not.
-    pub(crate) absent_images: BTreeSet<String>,
     fault: Option<Fault>,
     seen: usize,
     dead: bool,
-    late: Option<(usize, Method, String, Vec<u8>)>,
-    counter: usize,
+    late: Option<(usize, Call)>,
 }
 
 /// Shared handle of a [`World`].
@@ -105,18 +95,13 @@ pub(crate) struct FakeSite(Arc<Mutex<World>>);
 impl FakeSite {
     pub(crate) fn new() -> Self {
         FakeSite(Arc::new(Mutex::new(World {
-            pods: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            disks: BTreeSet::new(),
+            site: site::Site::default(),
             calls: Vec::new(),
             catalog: Some(catalog()),
-            server_status: None,
-            absent_images: BTreeSet::new(),
             fault: None,
             seen: 0,
             dead: false,
             late: None,
-            counter: 0,
         })))
     }
 
@@ -158,35 +143,35 @@ impl FakeSite {
 
     pub(crate) fn add_pod(&self, mut pod: Value, status: Value) {
         pod["status"] = status;
-        self.with(|world| world.create_pod(pod));
+        self.with(|world| world.site.create_pod(pod));
     }
 
     pub(crate) fn pods(&self) -> Vec<Value> {
-        self.with(|world| world.pods.values().cloned().collect())
+        self.with(|world| world.site.pods.values().cloned().collect())
     }
 
     pub(crate) fn secrets(&self) -> Vec<Value> {
-        self.with(|world| world.secrets.values().cloned().collect())
+        self.with(|world| world.site.secrets.values().cloned().collect())
     }
 
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, tower::BoxError> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes().to_vec();
-        let path = parts.uri.to_string();
-        self.with(|world| world.answer(parts.method, &path, body))
+        let (method, path) = (parts.method.to_string(), parts.uri.to_string());
+        self.with(|world| world.answer(Call { method, path, headers: Vec::new(), body }))
     }
 }
 
 impl World {
-    fn answer(&mut self, method: Method, uri: &str, body: Vec<u8>) -> Result<Response<Body>, tower::BoxError> {
-        if !uri.contains(&format!("/namespaces/{SITE}/")) {
-            return Ok(reply(workspace_object(uri)));
+    fn answer(&mut self, call: Call) -> Result<Response<Body>, tower::BoxError> {
+        if !call.path.contains(&format!("/namespaces/{SITE}/")) {
+            return Ok(reply(workspace_object(&call.path)));
         }
-        if let Some((wait, ..)) = &mut self.late {
+        if let Some((wait, _)) = &mut self.late {
             *wait = wait.saturating_sub(1);
         }
-        if let Some((_, method, uri, body)) = self.late.take_if(|(wait, ..)| *wait == 0) {
-            self.apply(&method, &uri, &body);
+        if let Some((_, call)) = self.late.take_if(|(wait, _)| *wait == 0) {
+            self.apply(&call);
         }
         if self.dead {
             return Err("the process is dead".into());
@@ -200,121 +185,39 @@ impl World {
             }
             Some(Fault::After(at)) if at == now => {
                 self.dead = true;
-                self.apply(&method, uri, &body);
+                self.apply(&call);
                 Err("died before the answer arrived".into())
             }
             Some(Fault::Late(at, wait)) if at == now => {
                 self.dead = true;
-                self.late = Some((wait, method, uri.to_owned(), body));
+                self.late = Some((wait, call));
                 Err("died while the request was on its way".into())
             }
             Some(Fault::Answer(at, code)) if at == now => Ok(reply((code, status(code, "as planned")))),
-            _ => Ok(reply(self.apply(&method, uri, &body))),
+            _ => Ok(reply(self.apply(&call))),
         }
     }
 
-    fn apply(&mut self, method: &Method, uri: &str, body: &[u8]) -> (u16, Value) {
-        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let (kind, name) = (parts[4], parts.get(5).copied().unwrap_or_default());
-        let read = || serde_json::from_slice::<Value>(body).unwrap_or_default();
-        let verb = if method == Method::GET && name.is_empty() { "LIST" } else { method.as_str() };
-        self.calls.push(format!("{verb} {kind}"));
-        match (verb, kind) {
-            ("GET", "configmaps") => match &self.catalog {
-                Some(catalog) => (200, serde_json::to_value(catalog_map(catalog)).unwrap()),
-                None => (404, status(404, "configmaps \"provisioning-catalog\" not found")),
-            },
-            ("LIST", "pods") => {
-                let items = self.list(query);
-                self.settle();
-                (200, json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
+    fn apply(&mut self, call: &Call) -> (u16, Value) {
+        let parts: Vec<&str> = call.route().trim_matches('/').split('/').collect();
+        let verb = if call.method == "GET" && parts.len() == 5 { "LIST" } else { call.method.as_str() };
+        self.calls.push(format!("{verb} {}", parts[4]));
+        match (verb, parts[4]) {
+            ("LIST", _) => {
+                let query = call.query();
+                let selector = query.iter().find(|(key, _)| key == "labelSelector").unwrap();
+                assert!([LABEL_OWNER_UID, LABEL_INSTALLATION].iter().any(|label| selector.1.contains(label)));
             }
-            ("GET", "pods") => {
-                self.pods.get(name).map_or_else(|| (404, status(404, "no pod")), |pod| (200, pod.clone()))
+            ("DELETE", "pods") => {
+                let options: Value = serde_json::from_slice(&call.body).unwrap();
+                assert!(options["preconditions"]["uid"].is_string(), "pods are deleted by uid");
             }
-            ("POST", "pods") => self.create_pod(read()),
-            ("DELETE", "pods") => self.delete_pod(name, &read()),
-            ("POST", "secrets") => {
-                let secret = read();
-                let name = text(&secret["metadata"]["name"]).to_owned();
-                if self.secrets.contains_key(&name) {
-                    return (409, status(409, "secrets already exists"));
-                }
-                self.secrets.insert(name, secret.clone());
-                (201, secret)
-            }
-            ("DELETE", "secrets") => match self.secrets.remove(name) {
-                Some(_) => (200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})),
-                None => (404, status(404, "no secret")),
-            },
-            other => panic!("the provider has no right to {other:?}"),
+            _ => {}
         }
-    }
-
-    fn list(&self, query: &str) -> Vec<Value> {
-        let query = query.replace("%2C", ",").replace("%3D", "=").replace("%2F", "/");
-        let selector = query.split('&').find_map(|part| part.strip_prefix("labelSelector=")).unwrap_or_default();
-        assert!(selector.contains(LABEL_OWNER_UID) || selector.contains(LABEL_INSTALLATION), "{selector}");
-        let wanted: Vec<(&str, &str)> = selector.split(',').filter_map(|term| term.split_once('=')).collect();
-        let matches = |pod: &&Value| wanted.iter().all(|(key, value)| label(pod, key) == *value);
-        self.pods.values().filter(matches).cloned().collect()
-    }
-
-    fn create_pod(&mut self, mut pod: Value) -> (u16, Value) {
-        let name = text(&pod["metadata"]["name"]).to_owned();
-        if self.pods.contains_key(&name) {
-            return (409, status(409, "pods already exists"));
-        }
-        self.counter += 1;
-        pod["metadata"]["uid"] = json!(format!("pod-{}", self.counter));
-        if pod["status"].is_null() {
-            pod["status"] = json!({"phase": "Pending"});
-        }
-        self.pods.insert(name, pod.clone());
-        (201, pod)
-    }
-
-    fn delete_pod(&mut self, name: &str, options: &Value) -> (u16, Value) {
-        let Some(pod) = self.pods.get_mut(name) else { return (404, status(404, "no pod")) };
-        assert!(options["preconditions"]["uid"].is_string(), "pods are deleted by uid");
-        if pod["metadata"]["uid"] != options["preconditions"]["uid"] {
-            return (409, status(409, "precondition failed"));
-        }
-        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        (200, pod.clone())
-    }
-
-    /// What scheduler and kubelet do between two looks: dying pods go, servers boot, wipes run once no server is left.
-    fn settle(&mut self) {
-        self.pods.retain(|_, pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let servers: BTreeSet<String> = self
-            .pods
-            .values()
-            .filter(|pod| label(pod, LABEL_ROLE) == "server")
-            .map(|pod| label(pod, LABEL_OWNER_UID).to_owned())
-            .collect();
-        let ready =
-            json!({"phase": "Running", "podIP": "10.9.8.7", "conditions": [{"type": "Ready", "status": "True"}]});
-        let booted = self.server_status.clone().unwrap_or(ready);
-        for pod in self.pods.values_mut().filter(|pod| pod["status"]["phase"] == "Pending") {
-            let folder = text(&pod["spec"]["volumes"][0]["hostPath"]["path"]).to_owned();
-            let uid = label(pod, LABEL_OWNER_UID).to_owned();
-            if self.absent_images.contains(text(&pod["spec"]["containers"][0]["image"])) {
-                pod["spec"]["nodeName"] = json!(NODE);
-                pod["status"]["containerStatuses"] = json!([{"name": "c", "image": "", "imageID": "", "ready": false,
-                    "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]);
-                continue;
-            }
-            if label(pod, LABEL_ROLE) == "server" {
-                self.disks.insert(folder);
-                pod["spec"]["nodeName"] = json!(NODE);
-                pod["status"] = booted.clone();
-            } else if !servers.contains(&uid) {
-                self.disks.retain(|disk| !disk.starts_with(&format!("{folder}/{uid}-")));
-                pod["status"] = json!({"phase": "Succeeded"});
-            }
-        }
+        self.site.catalog = self.catalog.as_ref().map(|catalog| serde_json::to_string(catalog).unwrap());
+        let Reply { code, body, .. } = self.site.apply(call);
+        assert!(code != 403, "the provider has no right to {verb} {}", call.path);
+        (code, body)
     }
 }
 
@@ -377,6 +280,6 @@ pub(crate) fn add_neighbour(site: &FakeSite) -> String {
     let labels = [(LABEL_OWNER_UID, uid), (LABEL_OWNER_NAMESPACE, "fen"), (LABEL_TOKEN, "other")];
     site.add_pod(relabelled(&pod, "srv-grey-goose", &labels), json!({"phase": "Running"}));
     let disk = format!("/disks/{SITE}/fen/{uid}-0");
-    site.with(|world| world.disks.insert(disk.clone()));
+    site.with(|world| world.site.disks.insert(disk.clone()));
     disk
 }
