@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cel;
+mod cli;
 mod extensions;
 mod first_light;
 mod sizes;

@@ -1,5 +1,7 @@
 //! The program itself, as a shell runs it: exit codes, names, completion; with an API server of a few lines, or none.
 
+#![allow(clippy::unwrap_used)] // its helpers are tests too
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -4,6 +4,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use super::of_kind::described;
 use crate::cluster::ClusterArguments;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -70,17 +71,22 @@ fn output() -> Arg {
 impl Subcommand for Wanted {
     fn augment_subcommands(command: Command) -> Command {
         let kinds = KINDS.iter().map(|maker| {
-            let about = format!("Print the manifest of a {}", maker.kind.name());
             let (name, example) = (maker.name, maker.example);
-            let help = format!(
-                "Examples:\n  provisioning generate {name} {example}\n  provisioning generate {name} {example} | provisioning apply -f -"
-            );
-            maker.arguments(Command::new(name).about(about).after_help(help)).arg(output())
+            described(
+                maker.arguments(Command::new(name)).arg(output()),
+                format!("Print the manifest of a {}", maker.kind.name()),
+                format!(
+                    "Examples:\n  provisioning generate {name} {example}\n  \
+                     provisioning generate {name} {example} | provisioning apply -f -"
+                ),
+            )
         });
-        let workspace = Command::new(WORKSPACE)
-            .about("Print the manifests of a workspace: namespace, Workspace, ProviderConfig")
-            .after_help("Example: provisioning generate workspace first > workspace.yaml");
-        command.subcommands(kinds).subcommand(WorkspaceFlags::augment_args(workspace).arg(output()))
+        let workspace = described(
+            WorkspaceFlags::augment_args(Command::new(WORKSPACE)).arg(output()),
+            "Print the manifests of a workspace: namespace, Workspace, ProviderConfig".to_owned(),
+            "Example: provisioning generate workspace first > workspace.yaml".to_owned(),
+        );
+        command.subcommands(kinds).subcommand(workspace)
     }
 
     fn augment_subcommands_for_update(command: Command) -> Command {
@@ -138,6 +144,9 @@ spec:
   providerSize: small
 ";
         assert_eq!(generated("server heron", Some("first")), expected);
+        let command = Wanted::augment_subcommands(Command::new("x"));
+        let about = command.find_subcommand("server").and_then(Command::get_about).map(ToString::to_string);
+        assert_eq!(about.as_deref(), Some("Print the manifest of a Server"));
         let json: Value = serde_json::from_str(&generated("server heron -o json", None)).unwrap();
         assert_eq!(json["metadata"], serde_json::json!({"name": "heron"}));
     }

@@ -62,37 +62,51 @@ async fn create(maker: &Maker, matches: &ArgMatches, cluster: &ClusterArguments)
     Ok(Exit::Done)
 }
 
+/// A command with its words, put on last: flags that are derived bring the words of their struct.
+pub(super) fn described(command: Command, about: String, examples: String) -> Command {
+    command.about(about).long_about(None).after_help(examples)
+}
+
 /// The group of a kind.
 fn group(maker: &'static Maker) -> Command {
-    let (kind, name) = (maker.kind, maker.name);
+    let (kind, name, example) = (maker.kind, maker.name, maker.example);
     let names = move || {
         let names = Arg::new("names").required(true).action(ArgAction::Append).num_args(1..).value_name("NAME");
         names.help(format!("Names of {}s", kind.name())).add(ArgValueCompleter::new(complete::of_kind(kind)))
     };
-    let create = Command::new("create").about(format!("Create a {}", kind.name())).after_help(format!(
-        "Examples:\n  provisioning {name} create {example}\n  provisioning {name} create {example} --dry-run=client\n\n\
-         What is written is what `provisioning generate {name}` prints.",
-        example = maker.example,
-    ));
-    let list = Command::new("list")
-        .about(format!("List {}s", kind.name()))
-        .after_help(format!("Examples:\n  provisioning {name} list -A -o wide\n  provisioning {name} list -o name"));
-    let show = Command::new("show").about(format!("Show a {}: how it stands, its plan, what failed", kind.name()));
-    let show = show.after_help(format!("Example: provisioning {name} show NAME -o yaml")).arg(names());
-    let delete = Command::new("delete").about(format!("Delete {}s, and take down what they stand for", kind.name()));
-    let delete = delete.after_help(format!("Example: provisioning {name} delete NAME --wait")).arg(names());
-    Command::new(name)
-        .about(format!("Create, list, show and delete {}s", kind.name()))
-        .after_help(format!(
-            "Examples:\n  provisioning {name} create {}\n  provisioning {name} list\n  provisioning {name} delete NAME --wait",
-            maker.example
-        ))
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(DryRun::augment_args(maker.arguments(create)))
-        .subcommand(list::How::augment_args(list))
-        .subcommand(show::How::augment_args(show))
-        .subcommand(delete::How::augment_args(delete))
+    let create = described(
+        DryRun::augment_args(maker.arguments(Command::new("create"))),
+        format!("Create a {}", kind.name()),
+        format!(
+            "Examples:\n  provisioning {name} create {example}\n  \
+             provisioning {name} create {example} --dry-run=client\n\n\
+             What is written is what `provisioning generate {name}` prints."
+        ),
+    );
+    let list = described(
+        list::How::augment_args(Command::new("list")),
+        format!("List {}s", kind.name()),
+        format!("Examples:\n  provisioning {name} list -A -o wide\n  provisioning {name} list -o name"),
+    );
+    let show = described(
+        show::How::augment_args(Command::new("show").arg(names())),
+        format!("Show a {}: how it stands, its plan, what failed", kind.name()),
+        format!("Example: provisioning {name} show NAME -o yaml"),
+    );
+    let delete = described(
+        delete::How::augment_args(Command::new("delete").arg(names())),
+        format!("Delete {}s, and take down what they stand for", kind.name()),
+        format!("Example: provisioning {name} delete NAME --wait"),
+    );
+    let group = Command::new(name).subcommand_required(true).arg_required_else_help(true);
+    described(
+        group.subcommands([create, list, show, delete]),
+        format!("Create, list, show and delete {}s", kind.name()),
+        format!(
+            "Examples:\n  provisioning {name} create {example}\n  provisioning {name} list\n  \
+             provisioning {name} delete NAME --wait"
+        ),
+    )
 }
 
 impl Subcommand for OfKind {
@@ -154,6 +168,8 @@ mod tests {
                 .collect();
             assert_eq!(verbs, ["create", "list", "show", "delete"], "{}", maker.name);
         }
+        let create = group(&KINDS[0]).find_subcommand("create").and_then(Command::get_about).map(ToString::to_string);
+        assert_eq!(create.as_deref(), Some("Create a Server"));
         let OfKind { maker, verb } = read("server delete heron curlew --wait");
         assert_eq!(maker.kind, Kind::Server);
         assert!(matches!(verb, Verb::Delete(names, _) if names == ["heron", "curlew"]));

@@ -180,6 +180,8 @@ fn describe(chain: &Chain, namespace: &str, program: &str, style: Style) -> Stri
 
 #[cfg(test)]
 mod tests {
+    mod cases;
+
     use std::collections::BTreeMap;
 
     use super::*;
