@@ -43,7 +43,7 @@ fn unplanned() -> Vec<Case> {
     vec![
         own_fault(
             "a cycle",
-            bare("Cycle", "spec.steps: the steps depend on each other: reed -> sedge -> rush -> reed"),
+            bare("Cycle", "spec.steps: the steps depend on each other in a circle: reed -> sedge -> rush -> reed"),
             vec!["spec.steps", "reed -> sedge -> rush -> reed"],
             "batchworkflow/first",
         ),
@@ -102,7 +102,7 @@ fn unplanned() -> Vec<Case> {
             "a missing secret",
             stalled_taskserv(
                 "Invalid",
-                "spec.secretParameters.password: missing; write {secretName: taskserv-NAME, key: KEY}",
+                "spec.secretParameters.password: missing (the password); write {secretName: taskserv-NAME, key: KEY}",
             ),
             vec!["spec.secretParameters.password", "missing", "secretName: taskserv-NAME"],
             "taskserv/redis",
@@ -160,8 +160,7 @@ fn below() -> Vec<Case> {
             about: "a name that is taken",
             object: "bwf/first",
             objects: {
-                let words =
-                    "Server 'heron' belongs to no BatchWorkflow and not to BatchWorkflow 'first': choose another name";
+                let words = "Server 'heron' exists and was made by somebody else: BatchWorkflow 'first' does not take it over; choose another name";
                 let failed = failed("nest", "Apply", "Invalid", "NameConflict", words);
                 let above =
                     workflow(("False", "NameConflict", &format!("step 'nest': {words}")), failed, "Server heron");
