@@ -21,7 +21,10 @@ fn example(case: &Case) -> Result<String> {
         let path = repository().join("examples/shop").join(file);
         let yaml = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
         ensure!(yaml.contains("namespace: shop"), "{file} has no namespace");
-        text.push_str(&format!("---\n{}\n", yaml.replace("namespace: shop", &format!("namespace: {}", case.namespace))));
+        text.push_str(&format!(
+            "---\n{}\n",
+            yaml.replace("namespace: shop", &format!("namespace: {}", case.namespace))
+        ));
     }
     Ok(text)
 }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cel;
+mod cli;
 mod clusters;
 mod docs;
 mod extensions;
