@@ -4,6 +4,7 @@ mod bad_input;
 mod cel;
 mod extensions;
 mod first_light;
+mod installed;
 mod sizes;
 mod support;
 mod workflows;
