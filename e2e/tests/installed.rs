@@ -106,6 +106,7 @@ async fn shared(case: &Case) -> Result<()> {
         Ok(case.get::<Server>("sandpiper").await?.metadata.resource_version)
     })
     .await
+    .map(drop)
 }
 
 async fn conflicts(case: &Case, on: &Value) -> Result<()> {

@@ -101,12 +101,30 @@ fn all_wanted(taskserv: &Taskserv, facts: &Facts) -> Result<Vec<(String, Vec<Wan
 fn claim(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &Wanted) -> Claim {
     let Wanted { name, version, digest, .. } = wanted;
     let steps = graph::stored(taskserv, &server.name_any(), name);
-    let done = graph::hash(taskserv, facts, server, wanted).map(|hash| {
-        let is_done = |step: &StepStatus| step.phase == StepPhase::Succeeded && step.input_hash == hash.as_str();
-        steps.iter().all(|step| step.is_some_and(is_done))
-    });
+    let done = graph::hash(taskserv, facts, server, wanted).and_then(|hash| is_done(steps, hash.as_str()));
     let is_own = *name == taskserv.spec.extension.name;
     Claim { name: name.clone(), version: version.clone(), digest: digest.clone(), is_own, done }
+}
+
+/// Whether an extension was installed and checked with these inputs. A check alone that is to come, or to come again,
+/// changes nothing about what is known.
+fn is_done([install, check]: [Option<&StepStatus>; 2], hash: &str) -> Option<bool> {
+    let is_installed = install.is_some_and(|step| step.phase == StepPhase::Succeeded && step.input_hash == hash);
+    match check.map(|step| step.phase) {
+        _ if !is_installed => Some(false),
+        Some(StepPhase::Succeeded) => Some(true),
+        Some(StepPhase::Pending | StepPhase::Running) => None,
+        Some(
+            StepPhase::Failed
+            | StepPhase::Cancelled
+            | StepPhase::Skipped
+            | StepPhase::Omitted
+            | StepPhase::Undoing
+            | StepPhase::Undone
+            | StepPhase::UndoFailed,
+        )
+        | None => Some(false),
+    }
 }
 
 fn work(taskserv: &Taskserv, server: &str, extension: &str) -> Work {
@@ -116,7 +134,7 @@ fn work(taskserv: &Taskserv, server: &str, extension: &str) -> Work {
     };
     Work {
         open: steps.iter().flatten().any(|step| step.is_open()),
-        owed: graph::uninstalls(taskserv) && steps.iter().flatten().any(|step| owes(step)),
+        owed: graph::uninstalls(taskserv) && steps.iter().flatten().any(owes),
     }
 }
 

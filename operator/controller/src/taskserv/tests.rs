@@ -510,6 +510,21 @@ fn extension_is_own(step: &str) -> bool {
 }
 
 #[test]
+fn a_check_that_comes_again_leaves_the_list_as_it_is_until_it_fails() {
+    let mut marsh = Marsh::new(&["redis 0.2.0"], &["heron"]);
+    marsh.want("cache", "redis", &["heron"]);
+    marsh.run("cache");
+    let status = marsh.taskservs.get_mut("cache").unwrap().status.as_mut().unwrap();
+    status.run.steps[1].phase = StepPhase::Pending;
+    marsh.pass("cache");
+    assert_eq!(marsh.steps("cache"), ["install/heron Succeeded", "check/heron Running"]);
+    assert_eq!((marsh.list("heron").as_str(), marsh.writes), ("redis 0.2.0 Installed by cache for cache", 2));
+    marsh.pass_with("cache", &[("check/heron", failed("it sleeps"))]);
+    marsh.pass("cache");
+    assert_eq!(marsh.list("heron"), "redis 0.2.0 Installing by cache for cache");
+}
+
+#[test]
 fn more_servers_than_an_object_holds_are_refused() {
     let mut marsh = Marsh::new(&SHELF, &[]);
     for number in 0..33 {
