@@ -8,6 +8,7 @@ mod extensions;
 mod first_light;
 mod gitops;
 mod health;
+mod installed;
 mod sizes;
 mod support;
 mod workflows;
