@@ -131,7 +131,7 @@ impl Probing {
         if answer.is_ok() && !is_itself(&record.namespace, &question.server) {
             return;
         }
-        if record.memory.hear(answer.as_ref().map(|()| ())) {
+        if record.memory.hear(answer.as_ref().copied()) {
             let (taskserv, opinion) = (&record.taskserv, record.memory.opinion());
             tracing::info!(namespace = record.namespace, taskserv, server = question.server, ?opinion, "probed");
             self.taskservs.wake(&record.namespace, taskserv);
