@@ -11,6 +11,7 @@ include make/chart.mk
 HELM = $(shell tools/build --print helm)/helm
 BIN := target/bin
 INSTANCE ?= demo
+EXAMPLE ?= first
 
 .PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean conformance book
 
@@ -18,9 +19,9 @@ INSTANCE ?= demo
 help:
 	@sed -n 's/^## \([a-z0-9-]*: .*\)/\1/p' $(MAKEFILE_LIST) | sort | awk -F': ' '{ printf "  %-18s %s\n", $$1, $$2 }'
 
-## demo: two Debian servers and a running Redis on a Kubernetes of your own (root; 20 minutes once, then 2)
+## demo: two Debian servers and a running Redis on a Kubernetes of your own (root; 20 minutes once, then 2); EXAMPLE=shop for more
 demo: build
-	scripts/demo $(INSTANCE)
+	scripts/demo $(INSTANCE) $(EXAMPLE)
 
 ## demo-down: take the demo down in reverse order and stop its Kubernetes
 demo-down:

@@ -47,7 +47,7 @@ disks() { echo "/var/lib/provisioning/$1"; }
 
 # show_until NAMESPACE WHAT KIND NAME: tells every change in the namespace until the object is WHAT.
 show_until() {
-    "$provisioning" -n "$1" watch providerconfig server taskserv batchworkflow &
+    "$provisioning" -n "$1" watch providerconfig server taskserv cluster batchworkflow &
     local watching=$! code=0
     "$provisioning" -n "$1" wait "$3" "$4" --for "$2" --timeout 10m --keep-waiting || code=$?
     kill "$watching" 2>/dev/null || true

@@ -196,6 +196,34 @@ impl Case {
         self.cluster.kubectl(&[&["-n", &self.namespace], arguments].concat(), input).await
     }
 
+    /// `provisioning -n NAMESPACE …`, to its end, whatever that is.
+    ///
+    /// # Errors
+    /// Where it can't be started or does not end.
+    pub async fn provisioning(&self, arguments: &[&str]) -> Result<Output> {
+        self.cluster.provisioning(&[&["-n", &self.namespace], arguments].concat(), &[]).await
+    }
+
+    /// Asserts that `provisioning why` names the cause of an object's standing in these words. With `E2E_RECORD`, a folder,
+    /// the objects are kept there for the tests of the command line without a cluster.
+    ///
+    /// # Errors
+    /// Where a word is missing; with all that was said.
+    pub async fn why<K: Kind>(&self, about: &str, name: &str, cause: &[&str]) -> Result<()> {
+        let object = format!("{}/{name}", K::kind(&()).to_lowercase());
+        let said = self.provisioning(&["why", &object]).await?.success()?;
+        for words in cause {
+            ensure!(said.contains(words), "{words:?} is not in what `why {object}` says:\n{said}");
+        }
+        let Some(folder) = std::env::var_os("E2E_RECORD") else { return Ok(()) };
+        let list = self.kubectl(&["get", "provisioning", "-o", "json"], "").await?.success()?;
+        let list: Value = serde_json::from_str(&list.replace(&self.namespace, "first"))?;
+        let record = json!({"case": about, "object": object, "cause": cause, "objects": list["items"]});
+        let file = format!("{} {}.yaml", about.replace(['/', ','], ""), object.replace('/', " ")).replace(' ', "-");
+        std::fs::write(std::path::Path::new(&folder).join(file), serde_saphyr::to_string(&record)?)?;
+        Ok(())
+    }
+
     /// JSON merge patch of an object.
     ///
     /// # Errors

@@ -53,7 +53,15 @@ fn service(name: &str, extension: &str, server: &str) -> Value {
 async fn told<K: Kind>(case: &Case, about: &str, name: &str, reason: &str, field: &str, words: &[&str]) -> Result<K> {
     let object = case.stalled::<K>(name).await?;
     tell(about, &object, reason, field, words)?;
+    why(case, about, &object, field, words).await?;
     Ok(object)
+}
+
+/// `provisioning why` names the cause too: the field and the same words, but for those about the step of a workflow, which
+/// it tells in its own way.
+async fn why<K: Kind>(case: &Case, about: &str, object: &K, field: &str, words: &[&str]) -> Result<()> {
+    let cause: Vec<&str> = words.iter().copied().chain([field]).filter(|words| !words.starts_with("step '")).collect();
+    case.why::<K>(about, &object.name_any(), &cause).await
 }
 
 fn tell<K: Kind>(about: &str, object: &K, reason: &str, field: &str, words: &[&str]) -> Result<()> {
@@ -412,6 +420,7 @@ async fn service_fails(case: &Case, server: &str, service: &Value, failure: &Fai
     failed(&marsh, "service", FailureClass::ScriptFailed, "ChildFailed", failure.words)?;
     let taskserv = case.get::<Taskserv>(name).await?;
     tell(failure.about, &taskserv, reasons::STEP_FAILED, &install, failure.words)?;
+    why(case, failure.about, &taskserv, &install, failure.words).await?;
     failed(&taskserv, &install, FailureClass::ScriptFailed, failure.reason, failure.words)?;
     let check = step(&taskserv, &format!("check/{server}")).context("no step check")?;
     assert_eq!((check.phase, check.run), (StepPhase::Omitted, 0), "{}", describe(&taskserv));
@@ -536,11 +545,14 @@ fn a_server_whose_ssh_never_comes_up_fails_in_bounded_time() {
         let marsh = case.wait_for("marsh", "Stalled", UNREACHABLE, end).await?;
         let words = ["step 'heron'", "Server 'heron'", "reach", "failed to connect to", ":22"];
         tell("SSH never comes up", &marsh, reasons::STEP_FAILED, "heron", &words)?;
+        why(&case, "SSH never comes up", &marsh, "reach", &words).await?;
         failed(&marsh, "heron", FailureClass::Transient, "ChildFailed", &["reach", "failed to connect"])?;
         let cache = step(&marsh, "cache").context("no step cache")?;
         assert_eq!((cache.phase, cache.run), (StepPhase::Omitted, 0), "{}", describe(&marsh));
         let server = case.get::<Server>("heron").await?;
-        tell("SSH never comes up", &server, reasons::STEP_FAILED, "reach", &["failed to connect to", ":22"])?;
+        let words = ["failed to connect to", ":22"];
+        tell("SSH never comes up", &server, reasons::STEP_FAILED, "reach", &words)?;
+        why(&case, "SSH never comes up", &server, "reach", &words).await?;
         failed(&server, "reach", FailureClass::Transient, "Unreachable", &["failed to connect to"])?;
         case.rule("it ends Failed, class Transient, reason Unreachable");
         // Mended, and asked again, it goes on: no rebuild, no new object. This also lets the workspace end.
@@ -656,6 +668,8 @@ async fn undecodable_is_told(case: &Case, name: &str) -> Result<()> {
         message: message.clone(),
     };
     row.write()?;
+    case.why::<Server>("an undecodable object", name, &["spec.deletionPolicy", "Sometimes", "Delete", "Orphan"])
+        .await?;
     let way_out = "Correct the field, or upgrade the operator";
     for words in ["spec.deletionPolicy", "Sometimes", "Delete", "Orphan", way_out] {
         ensure!(message.contains(words), "{words:?} is not in the message: {message}");

@@ -2,6 +2,7 @@
 //! it goes in reverse. The same as a step of a workflow, and as people see it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -129,18 +130,20 @@ async fn uids(case: &Case) -> Result<BTreeSet<String>> {
 
 /// Watches a server that goes: its machine may not be taken while nginx has something on it.
 async fn left_first(case: &Case, server: &str) -> Result<()> {
-    let mut seen = false;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    // Server first: what is true of the service later was true of it then.
-    while let Some(found) = case.api::<Server>().get_opt(server).await? {
-        let nginx = case.get::<Taskserv>("marsh-nginx").await?.status.unwrap_or_default();
+    let seen = AtomicBool::new(false);
+    let look = || async {
+        // Server first: what is true of the service later was true of it then.
+        let Some(found) = case.api::<Server>().get_opt(server).await? else { return Ok(Ok(())) };
+        let nginx = case.get::<Taskserv>("marsh-nginx").await?;
         if found.meta().deletion_timestamp.is_some() {
-            seen = true;
-            ensure!(nginx.servers.iter().all(|row| row.name != server), "{server} goes with nginx on it: {nginx:?}");
+            seen.store(true, Ordering::Relaxed);
+            let rows = nginx.status.as_ref().map(|status| status.servers.as_slice()).unwrap_or_default();
+            ensure!(rows.iter().all(|row| row.name != server), "{server} goes with nginx on it: {rows:?}");
         }
-        ensure!(tokio::time::Instant::now() < deadline, "{server} does not go: {nginx:?}");
-    }
-    ensure!(seen, "nobody saw {server} go");
+        Ok(Err(provisioning_e2e::describe(&nginx)))
+    };
+    case.until(&format!("{server} gone"), PATIENCE, look).await?;
+    ensure!(seen.load(Ordering::Relaxed), "nobody saw {server} go");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The examples of the documentation: the API server takes each, and the operator finds nothing wrong with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use provisioning_e2e::{Case, DEADLINE, case, repository};
@@ -21,11 +21,11 @@ fn examples() -> Result<Vec<(&'static str, PathBuf)>> {
 }
 
 /// Waits until the object gives this reason. What is Suspended has a plan without a mistake, and nothing of it is started.
-async fn comes_to(case: &Case, yaml: &str, reason: &str) -> Result<()> {
+async fn comes_to(case: &Case, file: &Path, reason: &str) -> Result<()> {
     let ready = ".status.conditions[?(@.type==\"Ready\")]";
     let path = format!("jsonpath={{{ready}.reason}} {{{ready}.message}}");
     let look = || async {
-        let said = case.kubectl(&["get", "-f", "-", "-o", &path], yaml).await?.success()?;
+        let said = case.kubectl(&["get", "-f", &file.display().to_string(), "-o", &path], "").await?.success()?;
         Ok(if said.split_whitespace().next() == Some(reason) { Ok(()) } else { Err(said) })
     };
     case.until(reason, DEADLINE, look).await
@@ -43,7 +43,7 @@ fn every_example_of_the_documentation_is_taken_and_can_be_planned() {
             ensure!(held != text, "{} says nothing of suspend", file.display());
             let (text, reason) = if is_ground { (text, "Succeeded") } else { (held, "Suspended") };
             case.kubectl(&["apply", "--server-side", "-f", "-"], &text).await?.success()?;
-            comes_to(&case, &text, reason).await.with_context(|| format!("{}", file.display()))?;
+            comes_to(&case, &file, reason).await.with_context(|| format!("{}", file.display()))?;
             case.rule(kind);
         }
         ensure!(case.site_pods().await?.is_empty(), "a machine was made");

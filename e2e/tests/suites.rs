@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cel;
+mod cli;
 mod clusters;
 mod docs;
 mod extensions;
@@ -9,6 +10,7 @@ mod first_light;
 mod gitops;
 mod health;
 mod installed;
+mod shop;
 mod sizes;
 mod support;
 mod workflows;

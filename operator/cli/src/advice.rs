@@ -1,11 +1,11 @@
 //! (pure) What to do next, by how an object stands.
 
 use provisioning_api::conditions::{reasons, types};
-use provisioning_api::names::{ANNOTATION_ABANDON, ANNOTATION_RECONCILE};
+use provisioning_api::names::ANNOTATION_ABANDON;
 use provisioning_api::steps::FailureClass;
 
 use crate::item::Item;
-use crate::kinds::Target;
+use crate::kinds::{Kind, Target};
 
 /// A sentence, with a command that can be pasted; nothing where nothing is to be done.
 pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
@@ -16,15 +16,20 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
     let Some(ready) = item.condition(types::READY) else {
         return Some("the operator has not looked at it yet; if this lasts, see whether it runs".to_owned());
     };
-    let annotate = |annotation: &str, value: &str| {
-        format!("kubectl -n {namespace} annotate --overwrite {target} {annotation}={value}")
-    };
     Some(match ready.reason.as_str() {
         reasons::SUCCEEDED => return None,
-        reasons::SUSPENDED => "set spec.suspend to false, here or in the Workspace".to_owned(),
-        reasons::STEP_FAILED => {
-            format!("remove the cause, then have it tried again: {}", annotate(ANNOTATION_RECONCILE, "\"$(date +%s)\""))
+        reasons::SUSPENDED if item.kind == Kind::Workspace => {
+            format!("let it go on: {program} -n {namespace} resume {target}")
         }
+        reasons::SUSPENDED => format!("let it go on: {program} -n {namespace} resume {target}, or resume workspace"),
+        reasons::STEP_FAILED => {
+            format!("remove the cause, then have it tried again: {program} -n {namespace} retry {target}")
+        }
+        reasons::PAUSED => format!(
+            "remove the cause, then have it tried again: {program} -n {namespace} retry {target}; or pass the step over: \
+             {program} -n {namespace} skip {} STEP",
+            item.name()
+        ),
         reasons::INVALID | reasons::CYCLE | reasons::UNKNOWN_REFERENCE | reasons::NAME_CONFLICT => {
             format!("correct the manifest and apply it again: {program} apply -f FILE")
         }
@@ -32,13 +37,13 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         reasons::UNHEALTHY => {
             "look at the service on the server that the message names; it is asked again every ten seconds".to_owned()
         }
-        reasons::NO_WORKSPACE => "apply a Workspace named 'workspace' in this namespace".to_owned(),
+        reasons::NO_WORKSPACE => format!("make this namespace a workspace: {program} workspace init {namespace}"),
         reasons::STATUS_TOO_NEW | reasons::UNDECODABLE => {
             "upgrade the operator to the version that wrote the object".to_owned()
         }
         reasons::DELETION_BLOCKED => format!(
-            "take down by hand what the message names, then let go of the object: {}",
-            annotate(ANNOTATION_ABANDON, "true")
+            "take down by hand what the message names, then let go of the object: kubectl -n {namespace} annotate \
+             --overwrite {target} {ANNOTATION_ABANDON}=true"
         ),
         reasons::SERVER_GONE => {
             format!("delete the object and apply it again: {program} -n {namespace} delete {target} --wait")
@@ -83,8 +88,7 @@ mod tests {
         assert_eq!(about("Succeeded"), None);
         assert_eq!(
             about("StepFailed").unwrap(),
-            "remove the cause, then have it tried again: kubectl -n first annotate --overwrite server/heron \
-             provisioning.dev/reconcile-requested-at=\"$(date +%s)\""
+            "remove the cause, then have it tried again: provisioning -n first retry server/heron"
         );
         assert!(about("Unhealthy").unwrap().starts_with("look at the service on the server"));
         assert_eq!(about("Running").unwrap(), "it goes on by itself: provisioning -n first watch server/heron");

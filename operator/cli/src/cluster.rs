@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use provisioning_platform::{Instance, Phase};
 
+use crate::complete;
 use crate::output::program;
 
 /// How long to wait for a connection; a healthy cluster takes milliseconds, a distant one a second.
@@ -20,10 +22,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterArguments {
     /// Namespace; a namespace is a workspace. Default: that of the context
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, add = ArgValueCompleter::new(complete::namespaces))]
     pub(crate) namespace: Option<String>,
     /// Context of the kubeconfig. Default: its current one
-    #[arg(long, global = true)]
+    #[arg(long, global = true, add = ArgValueCompleter::new(complete::contexts))]
     pub(crate) context: Option<String>,
     /// Kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, then that of the platform if it runs
     #[arg(long, global = true, value_name = "FILE")]
@@ -73,22 +75,47 @@ pub(crate) struct Cluster {
     pub(crate) tried: Tried,
 }
 
+/// A kubeconfig that was chosen, before anything in it is used.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Where it comes from, for people.
+    pub(crate) source: String,
+    /// The files that it was read from, the first of which counts where two say something.
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) kubeconfig: Kubeconfig,
+    /// What was looked at before it.
+    pub(crate) tried: Tried,
+}
+
+impl Found {
+    /// Looks for a kubeconfig, and for the context that was asked for in it.
+    pub(crate) fn find(arguments: &ClusterArguments) -> Result<Self, ClusterError> {
+        let mut tried = Tried::default();
+        let Some((source, files, kubeconfig)) = Sources::of(arguments).choose(&mut tried)? else {
+            return Err(ClusterError::NoCluster(tried));
+        };
+        let contexts: Vec<&str> = kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
+        if let Some(context) = arguments.context.as_deref().filter(|context| !contexts.contains(context)) {
+            let near = provisioning_plan::nearest::hint(context, contexts.iter().copied());
+            let text = format!("it has no context '{context}'{near}; it has: {}", contexts.join(", "));
+            return Err(ClusterError::Kubeconfig { file: source, text });
+        }
+        Ok(Self { source, files, kubeconfig, tried })
+    }
+
+    /// The context that is used: the one that was asked for, else the current one.
+    pub(crate) fn context(&self, arguments: &ClusterArguments) -> Option<String> {
+        arguments.context.clone().or_else(|| self.kubeconfig.current_context.clone())
+    }
+}
+
 impl Cluster {
     /// Finds the kubeconfig. Sends nothing.
     pub(crate) async fn find(arguments: &ClusterArguments) -> Result<Self, ClusterError> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut tried = Tried::default();
-        let (file, kubeconfig) = match Sources::of(arguments).choose(&mut tried)? {
-            Some(found) => found,
-            None => return Err(ClusterError::NoCluster(tried)),
-        };
+        let Found { source: file, files: _, kubeconfig, tried } = Found::find(arguments)?;
         let wrong = |text: String| ClusterError::Kubeconfig { file: file.clone(), text };
         let options = KubeConfigOptions { context: arguments.context.clone(), ..KubeConfigOptions::default() };
-        let contexts: Vec<&str> = kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
-        if let Some(context) = arguments.context.as_deref().filter(|context| !contexts.contains(context)) {
-            let near = provisioning_plan::nearest::hint(context, contexts.iter().copied());
-            return Err(wrong(format!("it has no context '{context}'{near}; it has: {}", contexts.join(", "))));
-        }
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
         let mut config = config.map_err(|error| wrong(causes(&error)))?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -119,13 +146,13 @@ impl Sources {
         }
     }
 
-    /// The first that is there, with its name. A file that someone asked for and that can't be read is an error.
-    fn choose(self, tried: &mut Tried) -> Result<Option<(String, Kubeconfig)>, ClusterError> {
+    /// The first that is there, with its name and files. A file that someone asked for and that can't be read is an error.
+    fn choose(self, tried: &mut Tried) -> Result<Option<(String, Vec<PathBuf>, Kubeconfig)>, ClusterError> {
         let read = |name: String, file: &Path| {
             let found = Kubeconfig::read_from(file);
             found
                 .map_err(|error| ClusterError::Kubeconfig { file: name.clone(), text: causes(&error) })
-                .map(|it| (name, it))
+                .map(|it| (name, vec![file.to_owned()], it))
         };
         if let Some(file) = &self.flag {
             return read(file.display().to_string(), file).map(Some);
@@ -136,7 +163,8 @@ impl Sources {
             let found = Kubeconfig::from_env();
             let found = found.map_err(|error| ClusterError::Kubeconfig { file: name.clone(), text: causes(&error) })?;
             if let Some(kubeconfig) = found {
-                return Ok(Some((name, kubeconfig)));
+                let files = std::env::split_paths(value).filter(|file| !file.as_os_str().is_empty()).collect();
+                return Ok(Some((name, files, kubeconfig)));
             }
             tried.add(name, "no such file");
         } else {
@@ -222,7 +250,9 @@ mod tests {
         let file = folder.path().join("config");
         std::fs::write(&file, "clusters: []\ncontexts: []\nusers: []\n").unwrap();
         let home = Some(file.clone());
-        let (name, _) = Sources { home, ..sources(folder.path()) }.choose(&mut Tried::default()).unwrap().unwrap();
+        let (name, files, _) =
+            Sources { home, ..sources(folder.path()) }.choose(&mut Tried::default()).unwrap().unwrap();
         assert_eq!(name, file.display().to_string());
+        assert_eq!(files, [file]);
     }
 }

@@ -5,6 +5,7 @@ use crate::commands::extension::ExtensionError;
 use crate::commands::logs::LogsError;
 use crate::exit::Exit;
 use crate::kinds::KindError;
+use crate::kubeconfig::KubeconfigError;
 use crate::manifest::ManifestError;
 use crate::request::RequestError;
 use crate::watching::WatchError;
@@ -18,6 +19,8 @@ pub(crate) enum Error {
     Extension(#[from] ExtensionError),
     #[error(transparent)]
     Kind(#[from] KindError),
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigError),
     #[error(transparent)]
     Logs(#[from] LogsError),
     #[error(transparent)]
@@ -45,7 +48,7 @@ impl Error {
             Self::Request(error) => error.exit(),
             Self::Logs(error) => error.exit(),
             Self::Watch(error) => error.exit(),
-            Self::Runtime(_) | Self::Json(_) | Self::Yaml(_) => Exit::Failed,
+            Self::Kubeconfig(_) | Self::Runtime(_) | Self::Json(_) | Self::Yaml(_) => Exit::Failed,
         }
     }
 }

@@ -37,11 +37,12 @@ pub(crate) const PAGE: &str = "\
 CODE  MEANING
 0     Done, or already so.
 1     Failed: an object is Stalled while somebody waits for it, a log can't be read, an unexpected error.
+      Of diff: something differs; what is 1 elsewhere is 2 there.
 2     Wrong usage: an unknown flag, kind or step; a file or folder that is not valid (nothing was applied then).
-3     Not found, or asked and the answer is no: no such object or extension, platform not running.
+3     Not found, or asked and the answer is no: no such object, workspace or extension, platform not running.
 4     The time of --timeout passed.
-5     The API server refused at least one object, or a version of an extension is there with another content;
-      standard error has every field and why.
+5     The API server refused at least one object (create: it is there already), or a version of an extension is
+      there with another content; standard error has every field and why.
 6     No reachable cluster; standard error lists what was tried.
 130   Interrupted.
 

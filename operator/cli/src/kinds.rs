@@ -114,15 +114,20 @@ impl FromStr for Kind {
         let lower = text.to_ascii_lowercase();
         let bare = lower.strip_suffix(GROUP).and_then(|rest| rest.strip_suffix('.')).unwrap_or(&lower);
         let is = |kind: &Kind| [kind.singular(), kind.plural(), kind.short()].contains(&bare);
-        Kind::ALL.into_iter().find(is).ok_or_else(|| KindError::Unknown { name: text.to_owned() })
+        let also = || ALSO.into_iter().find(|(word, _)| *word == bare).map(|(_, kind)| kind);
+        Kind::ALL.into_iter().find(is).or_else(also).ok_or_else(|| KindError::Unknown { name: text.to_owned() })
     }
 }
+
+/// Words of this program for kinds, beside those of the definitions: as the groups of commands are called.
+const ALSO: [(&str, Kind); 1] = [("batch", Kind::BatchWorkflow)];
 
 fn all_names() -> impl Iterator<Item = &'static str> {
     Kind::ALL.into_iter().flat_map(|kind| [kind.singular(), kind.plural(), kind.short()])
 }
 
-fn known() -> String {
+/// The kinds with their short names, for help and messages.
+pub(crate) fn known() -> String {
     Kind::ALL.map(|kind| format!("{} ({})", kind.singular(), kind.short())).join(", ")
 }
 
@@ -201,6 +206,7 @@ mod tests {
         let error = "sever".parse::<Kind>().unwrap_err().to_string();
         assert!(error.starts_with("unknown kind 'sever' (did you mean 'server'?); known: workspace (ws), "), "{error}");
         assert!("pods".parse::<Kind>().is_err());
+        assert_eq!("batch".parse::<Kind>().unwrap(), Kind::BatchWorkflow);
     }
 
     #[test]

@@ -3,26 +3,34 @@
 //! | module | what |
 //! |---|---|
 //! | `commands` | the commands: arguments, and what they do |
-//! | `kinds`, `item`, `manifest`, `schema` | kinds and objects: names, reading, checking |
+//! | `groups`, `complete` | the groups of commands, aliases, help; completion in shells |
+//! | `kinds`, `item`, `manifest`, `schema`, `make` | kinds and objects: names, reading, checking, making |
 //! | `builtin`, `offers`, `scaffold` | extensions: those of this program, those on offer, new ones |
-//! | `cluster`, `request`, `watching`, `goal` | which cluster, requests, watches, waiting |
+//! | `cluster`, `kubeconfig`, `request`, `applying`, `watching`, `goal` | which cluster, requests, watches, waiting |
 //! | `chain` | (pure) from an object to the cause |
 //! | `changes`, `columns`, `table`, `advice`, `logline`, `times`, `output` | (pure) what people read |
+//! | `dry_run` | a flag of many commands |
 //! | `error`, `exit` | how it ends |
 
 mod advice;
+mod applying;
 mod builtin;
 mod chain;
 mod changes;
 mod cluster;
 mod columns;
 mod commands;
+mod complete;
+mod dry_run;
 mod error;
 mod exit;
 mod goal;
+mod groups;
 mod item;
 mod kinds;
+mod kubeconfig;
 mod logline;
+mod make;
 mod manifest;
 mod offers;
 mod output;
@@ -35,12 +43,15 @@ mod table;
 mod times;
 mod watching;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use cluster::ClusterArguments;
-use commands::{apply, delete, extension, list, logs, platform, show, tree, wait, watch, why};
+use commands::intervene::{self, Wish};
+use commands::{apply, config, delete, diff, extension, generate, list, logs, of_kind, platform};
+use commands::{show, tree, wait, watch, why, workspace};
 use error::Error;
 use exit::Exit;
 use output::Style;
@@ -60,6 +71,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    OfKind(of_kind::OfKind),
     /// Create or change objects from manifests
     #[command(after_help = "Examples:\n  provisioning apply -f examples/first/\n  \
         provisioning apply -f workflow.yaml --wait --timeout 20m\n  cat server.yaml | provisioning apply -f - --dry-run=server")]
@@ -96,6 +109,21 @@ enum Command {
     #[command(after_help = "Examples:\n  provisioning wait bwf first --timeout 15m\n  \
         provisioning wait server heron curlew --for deleted\n  provisioning wait ws --for condition=Ready=False -v")]
     Wait(wait::Arguments),
+    /// Try again what failed, and look anew at what is Ready
+    #[command(after_help = "Examples:\n  provisioning retry server heron\n  provisioning retry bwf/first tsv/redis")]
+    Retry(intervene::Arguments),
+    /// Pass steps of a workflow over, on record
+    #[command(
+        after_help = "Examples:\n  provisioning skip first proxy db\n  provisioning skip bwf/first proxy --dry-run=server\n\n\
+        A step that runs is awaited, one that succeeded is left alone. There is no way back but another input of the step."
+    )]
+    Skip(intervene::SkipArguments),
+    /// Start nothing forward for objects; what runs is awaited
+    #[command(after_help = "Examples:\n  provisioning suspend bwf first\n  provisioning suspend workspace")]
+    Suspend(intervene::Arguments),
+    /// Let suspended objects go on
+    #[command(after_help = "Examples:\n  provisioning resume bwf first\n  provisioning resume workspace")]
+    Resume(intervene::Arguments),
     /// Delete objects, and take down what they stand for
     #[command(
         after_help = "Examples:\n  provisioning delete server heron --wait\n  provisioning delete -f examples/first/ --wait\n  \
@@ -103,13 +131,28 @@ enum Command {
     )]
     Delete(delete::Arguments),
     /// List, show, load and write extensions: what Taskservs install
-    #[command(visible_alias = "ext")]
     Extension(extension::Arguments),
+    /// Make, list and choose workspaces
+    Workspace(workspace::Arguments),
+    /// Print the manifest of an object, from flags
+    #[command(after_help = "Examples:\n  provisioning generate server heron --size medium > heron.yaml\n  \
+        provisioning generate taskserv redis --servers heron | provisioning apply -f -\n\n\
+        `create` with the same flags writes the same object.")]
+    Generate(generate::Arguments),
+    /// Show what `apply` would change; exit code 1 where anything differs
+    #[command(after_help = "Examples:\n  provisioning diff -f examples/first/\n  \
+        provisioning generate server heron | provisioning diff -f -\n\n\
+        The API server applies and stores nothing. Exit code 0: no difference, 1: differences, more: an error.")]
+    Diff(diff::Arguments),
+    /// Show what is read from where
+    Config(config::Arguments),
     /// Run a Kubernetes of your own on this machine
     Platform(platform::Arguments),
-    /// Print a script that completes commands in a shell
+    /// Print a script that completes commands, and names of the cluster, in a shell
     #[command(after_help = "Examples:\n  source <(provisioning completion bash)\n  \
-        provisioning completion fish > ~/.config/fish/completions/provisioning.fish")]
+        provisioning completion fish > ~/.config/fish/completions/provisioning.fish\n\n\
+        The script calls this program; one that is installed anew needs a new script. For kubectl's own completion, call \
+        this program `kubectl_complete-provisioning` too, by a link.")]
     Completion {
         /// The shell
         shell: clap_complete::Shell,
@@ -119,14 +162,29 @@ enum Command {
     ExitCodes,
 }
 
+/// The whole command line, with its groups and aliases.
+fn command() -> clap::Command {
+    groups::arrange(Arguments::command())
+}
+
 /// Reads the command line, runs the command, and turns what became of it into the exit code.
 pub fn run() -> ExitCode {
-    let parser = Arguments::command().bin_name(output::program());
-    let read = parser.try_get_matches().and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
+    if complete::answer(command) {
+        return Exit::Done.into();
+    }
+    let program = output::program();
+    let mut parser = groups::called(command(), program).bin_name(program);
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if words.iter().any(|word| word == "--no-color") {
+        parser = parser.color(ColorChoice::Never);
+    }
+    let words = with_help(&parser, words);
+    let read = parser.try_get_matches_from(words).and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
     let Arguments { cluster, no_color, command } = read.unwrap_or_else(|error| error.exit());
     let style = Style::of_stdout(no_color);
     let result = match command {
         Command::Platform(arguments) => return on_platform(arguments),
+        Command::OfKind(command) => block_on(of_kind::run(command, &cluster, style)),
         Command::Apply(arguments) => block_on(apply::run(arguments, &cluster)),
         Command::List(arguments) => block_on(list::run(arguments, &cluster, style)),
         Command::Show(arguments) => block_on(show::run(arguments, &cluster, style)),
@@ -135,12 +193,18 @@ pub fn run() -> ExitCode {
         Command::Watch(arguments) => block_on(watch::run(arguments, &cluster, style)),
         Command::Logs(arguments) => block_on(logs::run(arguments, &cluster, style)),
         Command::Wait(arguments) => block_on(wait::run(arguments, &cluster)),
+        Command::Retry(arguments) => block_on(intervene::run(arguments, Wish::Retry, &cluster)),
+        Command::Skip(arguments) => block_on(intervene::skip(arguments, &cluster)),
+        Command::Suspend(arguments) => block_on(intervene::run(arguments, Wish::Suspend, &cluster)),
+        Command::Resume(arguments) => block_on(intervene::run(arguments, Wish::Resume, &cluster)),
         Command::Delete(arguments) => block_on(delete::run(arguments, &cluster)),
+        Command::Workspace(arguments) => block_on(workspace::run(arguments, &cluster, style)),
+        Command::Generate(arguments) => generate::run(&arguments, &cluster),
+        Command::Diff(arguments) => block_on(diff::run(arguments, &cluster, style)),
+        Command::Config(arguments) => config::run(&arguments, &cluster, style),
         Command::Extension(arguments) => block_on(extension::run(arguments, &cluster, style)),
         Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "provisioning", &mut script);
-            output::print(&String::from_utf8_lossy(&script));
+            output::print(&complete::script(shell));
             Ok(Exit::Done)
         }
         Command::ExitCodes => {
@@ -156,6 +220,12 @@ pub fn run() -> ExitCode {
             exit.into()
         }
     }
+}
+
+/// Words that are no UTF-8 are none of `help`.
+fn with_help(parser: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
+    let texts: Option<Vec<String>> = words.iter().map(|word| word.to_str().map(str::to_owned)).collect();
+    texts.map_or(words, |texts| groups::with_help(parser, texts).into_iter().map(OsString::from).collect())
 }
 
 /// A client's work: waiting, mostly, so one thread is enough.
@@ -178,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -191,7 +261,7 @@ mod tests {
 
     #[test]
     fn every_command_on_objects_has_examples() {
-        for command in Arguments::command().get_subcommands().filter(|command| command.get_name() != "platform") {
+        for command in command().get_subcommands().filter(|command| command.get_name() != "platform") {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example") || command.get_name() == "exit-codes", "{}", command.get_name());
         }

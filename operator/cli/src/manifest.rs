@@ -120,6 +120,15 @@ pub(crate) fn read(sources: &[PathBuf], asked: Option<&str>) -> Result<Vec<Docum
     check(&texts, asked)
 }
 
+/// Checks an object that flags made, as if it came from a file.
+pub(crate) fn made(json: Value) -> Result<Document, ManifestError> {
+    document(json, None).map_err(|(object, texts)| {
+        let place = Place { file: "the flags".to_owned(), document: 0 };
+        let misfit = |text| Misfit { place: place.clone(), object: object.clone(), text };
+        ManifestError::Problems(texts.into_iter().map(misfit).collect())
+    })
+}
+
 fn files(source: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     if !source.is_dir() {
         return Ok(vec![source.to_owned()]);

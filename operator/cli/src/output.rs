@@ -86,11 +86,14 @@ pub(crate) enum Format {
     Name,
 }
 
+/// The program's name.
+pub(crate) const NAME: &str = "provisioning";
+
 /// How this program was called, for examples that people can paste.
 pub(crate) fn program() -> &'static str {
     let own = std::env::args_os().next().unwrap_or_default();
     let name = std::path::Path::new(&own).file_stem().unwrap_or_default().to_os_string();
-    if name == "kubectl-provisioning" { "kubectl provisioning" } else { "provisioning" }
+    if name == "kubectl-provisioning" { "kubectl provisioning" } else { NAME }
 }
 
 /// Writes to standard output. A reader that has gone (`| head`) is no error, and ends the program.

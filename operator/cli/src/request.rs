@@ -3,9 +3,11 @@
 use std::fmt;
 
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::Status;
+use serde_json::Value;
 
+use crate::applying::FIELD_MANAGER;
 use crate::cluster::{Cluster, causes};
 use crate::exit::Exit;
 use crate::item::Item;
@@ -164,6 +166,20 @@ pub(crate) async fn list(
     Ok(items)
 }
 
+/// Merges a change into one object. With a `resourceVersion` in it, only while the object is still that one.
+pub(crate) async fn merge(
+    cluster: &Cluster,
+    target: &Target,
+    change: &Value,
+    dry_run: bool,
+) -> Result<Item, RequestError> {
+    let parameters = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let changed =
+        api(cluster, target.kind, &own(cluster)).patch(&target.name, &parameters, &Patch::Merge(change)).await;
+    let error = |error| RequestError::new(cluster, "change", in_namespace(cluster, target), error);
+    changed.map(|object| Item::new(target.kind, object)).map_err(error)
+}
+
 /// What a deletion led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deletion {
@@ -173,10 +189,16 @@ pub(crate) enum Deletion {
     Started,
 }
 
-/// Asks for the deletion of one object.
-pub(crate) async fn delete(cluster: &Cluster, target: &Target, namespace: &str) -> Result<Deletion, RequestError> {
+/// Asks for the deletion of one object, or whether it would be allowed.
+pub(crate) async fn delete(
+    cluster: &Cluster,
+    target: &Target,
+    namespace: &str,
+    dry_run: bool,
+) -> Result<Deletion, RequestError> {
     let scope = Scope::Namespace(namespace.to_owned());
-    let reply = api(cluster, target.kind, &scope).delete(&target.name, &DeleteParams::background()).await;
+    let parameters = DeleteParams { dry_run, ..DeleteParams::background() };
+    let reply = api(cluster, target.kind, &scope).delete(&target.name, &parameters).await;
     let what = format!("{target} in {scope}");
     let reply = reply.map_err(|error| RequestError::new(cluster, "delete", what, error))?;
     Ok(if reply.is_left() { Deletion::Started } else { Deletion::Done })
@@ -191,7 +213,7 @@ pub(crate) fn list_hint(kind: Kind, namespace: &str) -> String {
 mod tests {
     use super::*;
 
-    fn status(json: serde_json::Value) -> Box<Status> {
+    fn status(json: Value) -> Box<Status> {
         Box::new(serde_json::from_value(json).unwrap())
     }
 

@@ -14,24 +14,34 @@ use crate::cluster::{Cluster, Tried};
 pub(crate) struct Stub {
     client: Client,
     requests: Arc<Mutex<Vec<String>>>,
+    bodies: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Stub {
     pub(crate) fn new(answer: impl Fn(&Request<Body>) -> Response<Body> + Send + Sync + 'static) -> Self {
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let (seen, answer) = (requests.clone(), Arc::new(answer));
+        let (requests, bodies) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (seen, read, answer) = (requests.clone(), bodies.clone(), Arc::new(answer));
         let service = tower::service_fn(move |request: Request<Body>| {
             seen.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
-            let answer = answer(&request);
-            async move { Ok::<_, Infallible>(answer) }
+            let (read, reply) = (read.clone(), answer(&request));
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                read.lock().unwrap().extend(serde_json::from_slice::<Value>(&body));
+                Ok::<_, Infallible>(reply)
+            }
         });
-        Self { client: Client::new(service, "first"), requests }
+        Self { client: Client::new(service, "first"), requests, bodies }
     }
 
     /// A cluster whose namespace is `first`.
     pub(crate) fn cluster(&self) -> Cluster {
         let client = self.client.clone();
         Cluster { client, namespace: "first".to_owned(), server: "stub".to_owned(), tried: Tried::default() }
+    }
+
+    /// All that was sent as JSON so far.
+    pub(crate) fn bodies(&self) -> Vec<Value> {
+        self.bodies.lock().unwrap().clone()
     }
 
     /// Method and URI of all requests so far.

@@ -2,6 +2,10 @@
 
 const LOCK_WAIT = "DPkg::Lock::Timeout=60"
 
+# Scripts of several Taskservs may run on one server at the same time, and not all locks of apt are waited for by apt itself:
+# one of them uses it at a time. The lock is not handed on to what apt starts.
+const ONE_AT_A_TIME = ["--close" "--wait" "300" "/run/lock/provisioning-apt"]
+
 # Tells people where the script is.
 export def progress [message: string] {
   print ({event: "progress", message: $message} | to json --raw)
@@ -46,7 +50,7 @@ export def installed-version [package: string]: nothing -> any {
 # Finishes what an interrupted dpkg left; quick where there is nothing. (`dpkg --audit` does not tell all of it.) It may
 # fail: apt-get then says why, and may repair it.
 def mend-dpkg [] {
-  with-env {DEBIAN_FRONTEND: "noninteractive"} { ^dpkg --configure -a | complete | ignore }
+  with-env {DEBIAN_FRONTEND: "noninteractive"} { ^flock ...$ONE_AT_A_TIME dpkg --configure -a | complete | ignore }
 }
 
 # Installs a package (`NAME` or `NAME=VERSION`). The package lists are fetched where there are none, and where the
@@ -60,7 +64,7 @@ export def install-package [package: string] {
     if $result.exit_code == 0 { return }
   }
   progress "fetching the package lists"
-  must apt-get -qq -o $LOCK_WAIT -o "APT::Update::Error-Mode=any" update
+  must flock ...$ONE_AT_A_TIME apt-get -qq -o $LOCK_WAIT -o "APT::Update::Error-Mode=any" update
   progress $"installing ($package)"
   let result = (apt-get install $package | complete)
   if $result.exit_code != 0 {
@@ -79,7 +83,7 @@ export def purge-packages [packages: list<string>] {
 
 def apt-get [verb: string, ...packages: string] {
   with-env {DEBIAN_FRONTEND: "noninteractive"} {
-    (^apt-get -qq -y -o $LOCK_WAIT -o "Dpkg::Options::=--force-confdef" -o "Dpkg::Options::=--force-confold"
+    (^flock ...$ONE_AT_A_TIME apt-get -qq -y -o $LOCK_WAIT -o "Dpkg::Options::=--force-confdef" -o "Dpkg::Options::=--force-confold"
       --no-install-recommends --allow-downgrades $verb ...$packages)
   }
 }

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
 use crate::cluster::{Cluster, ClusterArguments};
+use crate::complete;
+use crate::dry_run::DryRun;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::goal::{Goal, Waiting};
@@ -19,13 +22,21 @@ use crate::times::parse_duration;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// KIND NAME…, or KIND/NAME…; a workspace needs no name
-    #[arg(value_name = "KIND NAME", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(value_name = "KIND NAME", required_unless_present = "files", conflicts_with = "files",
+        add = ArgValueCompleter::new(complete::objects))]
     objects: Vec<String>,
     /// The objects of a file, a folder, or - for standard input; the last one first
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How objects are deleted.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct How {
     /// Wait until they are gone; what is undone meanwhile goes to standard error
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
     /// How long to wait at most
     #[arg(long, default_value = "30m", value_parser = parse_duration, requires = "wait")]
@@ -33,26 +44,47 @@ pub(crate) struct Arguments {
     /// An object that does not exist is no error
     #[arg(long)]
     ignore_not_found: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// Deletes objects.
 pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments) -> Result<Exit, Error> {
     let written =
         if arguments.files.is_empty() { named(&arguments.objects)? } else { in_files(&arguments.files, cluster)? };
+    objects(written, &arguments.how, cluster).await
+}
+
+/// Deletes objects of a kind by name.
+pub(crate) async fn of_kind(
+    kind: Kind,
+    names: Vec<String>,
+    how: &How,
+    cluster: &ClusterArguments,
+) -> Result<Exit, Error> {
+    objects(names.into_iter().map(|name| (Target { kind, name }, None)).collect(), how, cluster).await
+}
+
+async fn objects(written: Written, how: &How, cluster: &ClusterArguments) -> Result<Exit, Error> {
+    if how.dry_run.is_client() {
+        written.iter().for_each(|(target, _)| print(&format!("{target} deleted{}\n", how.dry_run.suffix())));
+        return Ok(Exit::Done);
+    }
     let cluster = Cluster::find(cluster).await?;
     let mut exit = Exit::Done;
     let mut started: Vec<(Target, String)> = Vec::new();
     for (target, namespace) in written {
         let namespace = namespace.unwrap_or_else(|| cluster.namespace.clone());
-        match delete(&cluster, &target, &namespace).await {
+        match delete(&cluster, &target, &namespace, how.dry_run.is_server()).await {
+            Ok(_) if how.dry_run.is_server() => print(&format!("{target} deleted{}\n", how.dry_run.suffix())),
             Ok(Deletion::Done) => print(&format!("{target} deleted\n")),
             Ok(Deletion::Started) => {
-                if !arguments.wait {
+                if !how.wait {
                     print(&format!("{target} is being deleted\n"));
                 }
                 started.push((target, namespace));
             }
-            Err(RequestError::NotFound { .. }) if arguments.ignore_not_found => {}
+            Err(RequestError::NotFound { .. }) if how.ignore_not_found => {}
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
                 eprintln!("error: {error}");
@@ -60,8 +92,8 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments) -> Res
             }
         }
     }
-    if arguments.wait {
-        gone(&cluster, started, arguments.timeout).await?;
+    if how.wait {
+        gone(&cluster, started, how.timeout).await?;
     }
     Ok(exit)
 }

@@ -1,16 +1,18 @@
 //! `provisioning list`: one request for each kind.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, ClusterArguments};
 use crate::columns::{cells, headers};
+use crate::complete;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::Item;
-use crate::kinds::{Kind, kinds};
+use crate::kinds::{Kind, kinds, known};
 use crate::output::{Format, Style, print};
 use crate::request::{Scope, list};
 use crate::table::{Cell, Table};
@@ -18,9 +20,16 @@ use crate::table::{Cell, Table};
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// workspace (ws), providerconfig (pcfg), batchworkflow (bwf), cluster (clu), server (srv), taskserv (tsv), or all
-    #[arg(value_name = "KIND")]
+    #[arg(value_name = "KIND", help = format!("Kinds, in one word with commas or in several: {}. Default: all", known()),
+        add = ArgValueCompleter::new(complete::kinds))]
     kinds: Vec<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Which objects of a kind, and how they are shown.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct How {
     /// In all namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
@@ -34,16 +43,25 @@ pub(crate) struct Arguments {
 
 /// Lists objects.
 pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style: Style) -> Result<Exit, Error> {
-    let kinds = kinds(&arguments.kinds)?;
+    objects(&kinds(&arguments.kinds)?, &arguments.how, cluster, style).await
+}
+
+/// Lists objects of some kinds.
+pub(crate) async fn objects(
+    kinds: &[Kind],
+    how: &How,
+    cluster: &ClusterArguments,
+    style: Style,
+) -> Result<Exit, Error> {
     let cluster = Cluster::find(cluster).await?;
-    let scope = if arguments.all_namespaces { Scope::All } else { Scope::Namespace(cluster.namespace.clone()) };
-    let lists = lists(&cluster, &kinds, &scope, arguments.selector.as_deref()).await?;
-    if lists.iter().all(|(_, items)| items.is_empty()) && matches!(arguments.output, None | Some(Format::Wide)) {
-        let what = if let [kind] = kinds.as_slice() { kind.plural() } else { "objects" };
+    let scope = if how.all_namespaces { Scope::All } else { Scope::Namespace(cluster.namespace.clone()) };
+    let lists = lists(&cluster, kinds, &scope, how.selector.as_deref()).await?;
+    if lists.iter().all(|(_, items)| items.is_empty()) && matches!(how.output, None | Some(Format::Wide)) {
+        let what = if let [kind] = kinds { kind.plural() } else { "objects" };
         eprintln!("no {what} in {scope}");
         return Ok(Exit::Done);
     }
-    print(&shown(&lists, &scope, arguments.output, style, Timestamp::now())?);
+    print(&shown(&lists, &scope, how.output, style, Timestamp::now())?);
     Ok(Exit::Done)
 }
 

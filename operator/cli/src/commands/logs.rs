@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use futures::stream::FuturesUnordered;
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -17,6 +18,7 @@ use provisioning_plan::nearest::hint;
 use super::tree::{below, child_of};
 use crate::changes::failure;
 use crate::cluster::{Cluster, ClusterArguments};
+use crate::complete;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::Item;
@@ -35,10 +37,10 @@ const START: Duration = Duration::from_secs(120);
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// KIND NAME, or KIND/NAME
-    #[arg(required = true, value_name = "KIND NAME")]
+    #[arg(required = true, value_name = "KIND NAME", add = ArgValueCompleter::new(complete::objects))]
     object: Vec<String>,
     /// Which step. Default: those that run; else those that failed; else the one that ended last
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", add = ArgValueCompleter::new(complete::steps))]
     step: Option<String>,
     /// Go on, with the steps that follow too, until the object is Ready or Stalled
     #[arg(short, long, conflicts_with = "previous")]

@@ -1,6 +1,7 @@
 //! `provisioning show`: one object, for people.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use jiff::Timestamp;
 use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::cluster::ClusterMember;
@@ -13,10 +14,11 @@ use crate::advice::advice;
 use crate::changes::{failure, took};
 use crate::cluster::{Cluster, ClusterArguments};
 use crate::columns::standing_colour;
+use crate::complete;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::{Item, Typed};
-use crate::kinds::targets;
+use crate::kinds::{Target, targets};
 use crate::output::{Colour, Format, Style, print, program};
 use crate::request::{RequestError, get, list_hint};
 use crate::table::{Cell, Table};
@@ -26,27 +28,43 @@ use crate::times::span;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// KIND NAME…, or KIND/NAME…; a workspace needs no name
-    #[arg(required = true, value_name = "KIND NAME")]
+    #[arg(required = true, value_name = "KIND NAME", add = ArgValueCompleter::new(complete::objects))]
     objects: Vec<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How objects are shown.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct How {
     /// How to show them
     #[arg(short, long, value_enum)]
     output: Option<Format>,
 }
 
-/// Shows objects, each after one request.
+/// Shows objects.
 pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style: Style) -> Result<Exit, Error> {
-    let targets = targets(&arguments.objects)?;
+    objects(&targets(&arguments.objects)?, &arguments.how, cluster, style).await
+}
+
+/// Shows objects, each after one request.
+pub(crate) async fn objects(
+    targets: &[Target],
+    how: &How,
+    cluster: &ClusterArguments,
+    style: Style,
+) -> Result<Exit, Error> {
     let cluster = Cluster::find(cluster).await?;
     let mut exit = Exit::Done;
     for (position, target) in targets.iter().enumerate() {
         match get(&cluster, target).await {
             Ok(item) => {
-                let separator = match arguments.output {
+                let separator = match how.output {
                     Some(Format::Yaml) if position > 0 => "---\n",
                     None | Some(Format::Wide) if position > 0 => "\n",
                     _ => "",
                 };
-                print(&format!("{separator}{}", shown(&item, arguments.output, style)?));
+                print(&format!("{separator}{}", shown(&item, how.output, style)?));
             }
             Err(error @ RequestError::NotFound { .. }) => {
                 eprintln!("error: {error}; {}", list_hint(target.kind, &cluster.namespace));
@@ -372,8 +390,7 @@ Failed
   reach: Unauthorized HostKeyChanged: another host key (run 1, attempt 2)
     log: provisioning -n first logs server/heron --step reach
 
-Next: remove the cause, then have it tried again: kubectl -n first annotate --overwrite server/heron \
-provisioning.dev/reconcile-requested-at=\"$(date +%s)\"
+Next: remove the cause, then have it tried again: provisioning -n first retry server/heron
 ";
         assert_eq!(text, expected);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use futures::future::try_join_all;
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use super::show::phase_colour;
 use crate::changes::{failure, standing, took};
 use crate::cluster::{Cluster, ClusterArguments};
 use crate::columns::standing_colour;
+use crate::complete;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::Item;
@@ -27,7 +29,7 @@ use crate::watching::{Selection, Update, watch};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// KIND NAME, or KIND/NAME. Default: the namespace's workspace
-    #[arg(value_name = "KIND NAME")]
+    #[arg(value_name = "KIND NAME", add = ArgValueCompleter::new(complete::objects))]
     object: Vec<String>,
     /// Keep it up to date until interrupted; on a terminal
     #[arg(short, long)]

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 
 use crate::cluster::{Cluster, ClusterArguments};
+use crate::complete;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::goal::{Goal, Waiting, wait};
@@ -18,7 +20,7 @@ use crate::times::{clock, parse_duration};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// KIND NAME…, or KIND/NAME…; a workspace needs no name
-    #[arg(required = true, value_name = "KIND NAME")]
+    #[arg(required = true, value_name = "KIND NAME", add = ArgValueCompleter::new(complete::objects))]
     objects: Vec<String>,
     /// ready, deleted, failed, or condition=TYPE[=STATUS]
     #[arg(long = "for", default_value = "ready", value_name = "WHAT")]

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use jiff::Timestamp;
 
 use crate::changes::changes;
 use crate::cluster::{Cluster, ClusterArguments};
+use crate::complete;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::goal::{Goal, Judgement};
@@ -23,7 +25,7 @@ use crate::watching::{Selection, Update, WatchError, watch};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Kinds, or one object as KIND NAME or KIND/NAME. Default: all kinds
-    #[arg(value_name = "KIND NAME")]
+    #[arg(value_name = "KIND NAME", add = ArgValueCompleter::new(complete::objects))]
     what: Vec<String>,
     /// In all namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]

@@ -1,6 +1,7 @@
 //! `provisioning why`: from an object that is not Ready to the cause, one request for each link.
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::steps::StepAction;
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use crate::advice::{about_class, about_missing, advice};
 use crate::chain::{Link, State, given, next};
 use crate::cluster::{Cluster, ClusterArguments};
+use crate::complete;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::Item;
@@ -22,7 +24,7 @@ const MAX_LINKS: usize = 8;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// KIND NAME, or KIND/NAME; a workspace needs no name
-    #[arg(required = true, value_name = "KIND NAME")]
+    #[arg(required = true, value_name = "KIND NAME", add = ArgValueCompleter::new(complete::objects))]
     object: Vec<String>,
     /// The chain as a list, the cause last
     #[arg(short, long, value_enum)]
@@ -178,6 +180,8 @@ fn describe(chain: &Chain, namespace: &str, program: &str, style: Style) -> Stri
 
 #[cfg(test)]
 mod tests {
+    mod cases;
+
     use std::collections::BTreeMap;
 
     use super::*;
@@ -261,8 +265,7 @@ mod tests {
 
 What to do:
   read the log, and mend what the script names: the server, or the parameters
-  remove the cause, then have it tried again: kubectl -n first annotate --overwrite taskserv/redis \
-             provisioning.dev/reconcile-requested-at=\"$(date +%s)\"
+  remove the cause, then have it tried again: provisioning -n first retry taskserv/redis
   what is above it goes on by itself then
 
 Log: provisioning -n first logs taskserv/redis --step install/heron
@@ -314,8 +317,7 @@ Log: provisioning -n first logs taskserv/redis --step install/heron
 
 What to do:
   the request itself is wrong: correct what its words name
-  remove the cause, then have it tried again: kubectl -n first annotate --overwrite server/heron \
-             provisioning.dev/reconcile-requested-at=\"$(date +%s)\"
+  remove the cause, then have it tried again: provisioning -n first retry server/heron
   what is above it goes on by itself then
 
 Log: provisioning -n first logs server/heron --step reach
@@ -385,7 +387,7 @@ What to do:
         let workspace = object(Kind::Workspace, "workspace", ("True", "Suspended", own), spec, json!([]));
         let (text, _, _) = why("srv/heron", &[heron, workspace]).await;
         assert!(text.contains("\n  because workspace/workspace: Ready (Suspended)\n"), "{text}");
-        assert!(text.contains("\n  set spec.suspend to false, here or in the Workspace\n"), "{text}");
+        assert!(text.contains("\n  let it go on: provisioning -n first resume workspace/workspace\n"), "{text}");
     }
 
     #[tokio::test]

@@ -61,15 +61,14 @@ pub(crate) fn draw(cluster: &Cluster, facts: &Facts, settled: &[StepStatus]) -> 
     })
 }
 
-/// What a step's result depends on. What was done and is there no more (a person deleted it) is to be done again: then
+/// What a step's result depends on. What was done and is not there any more (a person deleted it) is to be done again: then
 /// the hash tells that run from the one before.
 fn input_hash(id: &StepId, child: &Child, facts: &Facts, settled: &[StepStatus]) -> InputHash {
     let plain = (child.kind, &child.name, &child.spec);
     let again = |run: i64| InputHash::of(&("again", run, &plain));
+    let is_there = facts.children.get(id.as_str()).is_some_and(|view| view.ours);
     match settled.iter().find(|step| step.id == id.as_str()) {
-        Some(step) if step.phase == StepPhase::Succeeded && !facts.children.contains_key(id.as_str()) => {
-            again(step.run)
-        }
+        Some(step) if step.phase == StepPhase::Succeeded && !is_there => again(step.run),
         Some(step) if step.input_hash == again(step.run - 1).as_str() => again(step.run - 1),
         Some(_) | None => InputHash::of(&plain),
     }

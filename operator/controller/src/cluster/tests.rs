@@ -426,6 +426,16 @@ start taskserv/proxy run 2
 }
 
 #[test]
+fn what_somebody_made_in_its_place_is_not_taken_for_its_own() {
+    let mut world = settled(&marsh(1));
+    world.taskservs.get_mut("marsh-nginx").unwrap()["metadata"]["labels"][LABEL_OWNER_UID] = json!("uid-other");
+    let graph = world.cluster.graph(&world.facts(), &world.cluster.run_status().unwrap().steps).unwrap();
+    let step = world.cluster.run_status().unwrap().steps.iter().find(|step| step.id == "taskserv/nginx").unwrap();
+    let hash = graph.get("taskserv/nginx").unwrap().input_hash.as_ref().unwrap();
+    assert_ne!(hash.as_str(), step.input_hash, "it is applied again, which tells whose it is");
+}
+
+#[test]
 fn a_part_that_is_no_longer_ready_shows_with_its_words() {
     let words = "GET /health on 10.0.0.2:8081: connection refused";
     for (kind, name, status, reason, state, told) in [

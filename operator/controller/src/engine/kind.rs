@@ -56,7 +56,7 @@ pub enum Task {
     Watch,
 }
 
-/// A child object: one of our kinds, made by a workflow.
+/// A child object: one of our kinds, made by a workflow or cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Child {
     /// Kind.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,8 +12,9 @@ use provisioning_api::names::{LABEL_EXTENSION, LABEL_EXTENSION_VERSION};
 use provisioning_extensions::{ANNOTATION_DIGEST, Bundle};
 
 use super::{Changed, ExtensionError, SYSTEM_NAMESPACE};
+use crate::applying::FIELD_MANAGER;
 use crate::cluster::{Cluster, ClusterArguments};
-use crate::commands::apply::FIELD_MANAGER;
+use crate::dry_run::DryRun;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::offers::Shelf;
@@ -29,17 +30,8 @@ pub(crate) struct Arguments {
     /// The operator's namespace
     #[arg(long, value_name = "NAMESPACE", default_value = SYSTEM_NAMESPACE)]
     system_namespace: String,
-    /// Change nothing: check the folder here, or let the API server check too
-    #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, require_equals = true, default_missing_value = "server")]
-    dry_run: Option<DryRun>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DryRun {
-    /// Checks the folder; asks no cluster
-    Client,
-    /// Sends it; the API server changes nothing
-    Server,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// What became of it.
@@ -54,19 +46,18 @@ enum Outcome {
 pub(super) async fn run(arguments: Arguments, cluster: &ClusterArguments) -> Result<Exit, Error> {
     let Arguments { folder, system_namespace, dry_run } = arguments;
     let bundle = read(&folder)?;
-    if dry_run == Some(DryRun::Client) {
-        print(&format!("{} is valid (client dry run)\n", named(&bundle)));
+    if dry_run.is_client() {
+        print(&format!("{} is valid{}\n", named(&bundle), dry_run.suffix()));
         return Ok(Exit::Done);
     }
     let cluster = Cluster::find(cluster).await?;
     let shelf = Shelf { cluster: &cluster, namespace: &system_namespace };
-    let outcome = load(&shelf, &bundle, &folder, dry_run.is_some()).await?;
-    let dry = if dry_run.is_some() { " (server dry run)" } else { "" };
+    let outcome = load(&shelf, &bundle, &folder, dry_run.is_server()).await?;
     let words = match outcome {
         Outcome::Loaded => "loaded into",
         Outcome::Unchanged => "unchanged: it is already in",
     };
-    print(&format!("{} {words} namespace {system_namespace}{dry}\n", named(&bundle)));
+    print(&format!("{} {words} namespace {system_namespace}{}\n", named(&bundle), dry_run.suffix()));
     Ok(Exit::Done)
 }
 

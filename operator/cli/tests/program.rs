@@ -1,0 +1,329 @@
+//! The program itself, as a shell runs it: exit codes, names, completion; with an API server of a few lines, or none.
+
+#![allow(clippy::unwrap_used)] // its helpers are tests too
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_provisioning");
+const OURS: &str = "/apis/provisioning.dev/v1alpha1";
+
+/// A folder of its own, and a program that finds no cluster but that of the folder.
+struct Desk {
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A kubeconfig for a server.
+    fn with_server(self, address: &str) -> Self {
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: marsh\nclusters: [{{name: marsh, cluster: {{server: 'http://{address}'}}}}]\n\
+             contexts:\n- {{name: marsh, context: {{cluster: marsh, user: ana, namespace: first}}}}\n\
+             - {{name: heath, context: {{cluster: marsh, user: ana}}}}\nusers: [{{name: ana, user: {{}}}}]\n"
+        );
+        fs::write(self.path("kubeconfig"), text).unwrap();
+        self
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).env_clear().env("HOME", self.folder.path());
+        command.env("PROVISIONING_INSTANCE", "none");
+        if self.path("kubeconfig").exists() {
+            command.env("KUBECONFIG", self.path("kubeconfig"));
+        }
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(Path::new(PROGRAM)).args(line.split_whitespace()).output().unwrap()
+    }
+
+    /// What a shell is answered about the last word of a line.
+    fn complete(&self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut command = self.command(Path::new(PROGRAM));
+        command.env("_PROVISIONING_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+        let output = command
+            .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+            .args(["--", "provisioning"])
+            .args(words)
+            .output()
+            .unwrap();
+        assert_eq!((code(&output), err(&output)), (0, String::new()), "{line}");
+        out(&output).lines().map(str::to_owned).collect()
+    }
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Objects by path; whatever is sent is noted.
+type Objects = BTreeMap<&'static str, Value>;
+
+/// An API server that knows these objects, on a port of its own until the tests end. Gives its address and its notes.
+fn server(objects: Objects) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let (seen, objects) = (notes.clone(), Arc::new(objects));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (seen, objects) = (seen.clone(), objects.clone());
+            std::thread::spawn(move || serve(stream, &objects, &seen));
+        }
+    });
+    (address, notes)
+}
+
+/// One request, then the connection ends.
+fn serve(stream: TcpStream, objects: &Objects, seen: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(stream);
+    let mut first = String::new();
+    reader.read_line(&mut first).unwrap();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let mut words = first.split_whitespace();
+    let (method, url) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = url.split('?').next().unwrap_or_default();
+    seen.lock().unwrap().push(format!("{method} {path}"));
+    let missing = json!({"kind": "Status", "code": 404, "reason": "NotFound", "details": {"name": "x"}});
+    let (status, answer) = match (method, objects.get(path)) {
+        ("POST", _) => ("201 Created", serde_json::from_slice(&body).unwrap()),
+        ("PATCH", _) if url.contains("force=") => ("200 OK", serde_json::from_slice(&body).unwrap()),
+        (_, Some(object)) => ("200 OK", object.clone()),
+        (_, None) => ("404 Not Found", missing),
+    };
+    let text = answer.to_string();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        text.len()
+    );
+    reader.get_mut().write_all(format!("{head}{text}").as_bytes()).unwrap();
+}
+
+fn names(names: &[&str]) -> Value {
+    let item = |name: &&str| json!({"metadata": {"name": name, "namespace": name}});
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": names.iter().map(item).collect::<Vec<_>>()})
+}
+
+#[test]
+fn exit_codes_are_those_of_the_page() {
+    let nowhere = Desk::new();
+    let (address, _) = server(Objects::new());
+    let empty = Desk::new().with_server(&address);
+    fs::write(nowhere.path("wrong.yaml"), "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n").unwrap();
+    let table = [
+        (&nowhere, "exit-codes", 0),
+        (&nowhere, "--version", 0),
+        (&nowhere, "list --help", 0),
+        (&nowhere, "generate server heron", 0),
+        (&nowhere, "server create heron --dry-run=client", 0),
+        (&nowhere, "lst", 2),
+        (&nowhere, "list severs", 2),
+        (&nowhere, "apply -f wrong.yaml", 2),
+        (&nowhere, "diff -f wrong.yaml", 2),
+        (&nowhere, "retry workspace", 2),
+        (&empty, "show server heron", 3),
+        (&empty, "why server heron", 3),
+        (&empty, "workspace use first", 3),
+        (&empty, "server list", 3),
+        (&nowhere, "list servers", 6),
+        (&nowhere, "config view", 6),
+    ];
+    for (desk, line, expected) in table {
+        let output = desk.run(line);
+        assert_eq!(code(&output), expected, "{line}: {}{}", out(&output), err(&output));
+    }
+}
+
+#[test]
+fn a_link_makes_it_a_plugin_of_kubectl() {
+    let desk = Desk::new();
+    let link = desk.path("kubectl-provisioning");
+    symlink(PROGRAM, &link).unwrap();
+    let help = |words: &[&str]| out(&desk.command(&link).args(words).output().unwrap());
+    assert!(help(&["--help"]).contains("Usage: kubectl provisioning [OPTIONS] <COMMAND>"));
+    let create = help(&["server", "create", "--help"]);
+    assert!(create.contains("Usage: kubectl provisioning server create [OPTIONS] <NAME>"), "{create}");
+    let output = desk.command(&link).args(["list", "servers"]).output().unwrap();
+    assert_eq!(code(&output), 6);
+    assert!(err(&output).contains("kubectl provisioning platform start"), "{}", err(&output));
+}
+
+#[test]
+fn what_create_sends_is_what_generate_prints() {
+    let (address, notes) = server(Objects::new());
+    let desk = Desk::new().with_server(&address);
+    let flags = "heron --size medium --labels tier=web";
+    let output = desk.run(&format!("server create {flags}"));
+    assert_eq!((code(&output), out(&output)), (0, "server/heron created\n".to_owned()), "{}", err(&output));
+    assert_eq!(*notes.lock().unwrap(), [format!("POST {OURS}/namespaces/first/servers")]);
+    let printed = |line: &str| out(&desk.run(line));
+    assert_eq!(printed(&format!("generate server {flags}")), printed(&format!("srv create {flags} --dry-run=client")));
+}
+
+#[test]
+fn diff_ends_with_1_where_anything_differs() {
+    let workspace = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Workspace",
+        "metadata": {"name": "workspace", "namespace": "first"}, "spec": {"parallelism": 3}});
+    let path = "/apis/provisioning.dev/v1alpha1/namespaces/first/workspaces/workspace";
+    let (address, _) = server([(path, workspace)].into());
+    let desk = Desk::new().with_server(&address);
+    let manifest = |parallelism: i32| {
+        let text = format!(
+            "apiVersion: provisioning.dev/v1alpha1\nkind: Workspace\nmetadata: {{name: workspace}}\nspec: {{parallelism: {parallelism}}}\n"
+        );
+        fs::write(desk.path("workspace.yaml"), text).unwrap();
+    };
+    manifest(4);
+    let output = desk.run("diff -f workspace.yaml --force-conflicts");
+    assert_eq!(code(&output), 1, "{}", err(&output));
+    assert!(out(&output).contains("-  parallelism: 3\n+  parallelism: 4\n"), "{}", out(&output));
+    manifest(3);
+    let output = desk.run("diff -f workspace.yaml --force-conflicts");
+    assert_eq!((code(&output), out(&output)), (0, String::new()), "{}", err(&output));
+}
+
+#[test]
+fn a_workspace_in_use_is_the_namespace_of_the_context() {
+    let path = "/apis/provisioning.dev/v1alpha1/namespaces/fen/workspaces/workspace";
+    let workspace = json!({"metadata": {"name": "workspace", "namespace": "fen"}, "spec": {}});
+    let (address, _) = server([(path, workspace)].into());
+    let desk = Desk::new().with_server(&address);
+    let namespace = |flags: &str| {
+        let text = out(&desk.run(&format!("config view -o json {flags}")));
+        serde_json::from_str::<Value>(&text).unwrap()["namespace"]["value"].clone()
+    };
+    assert_eq!(namespace(""), "first");
+    let output = desk.run("workspace use fen");
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert_eq!(namespace(""), "fen");
+    assert_eq!(namespace("--context heath"), "default");
+    let output = desk.run("ws use heath");
+    assert!(err(&output).contains("there is no workspace 'heath'"), "{}", err(&output));
+    assert_eq!(namespace(""), "fen");
+}
+
+#[test]
+fn names_of_the_cluster_complete() {
+    let (address, notes) = server(
+        [
+            ("/apis/provisioning.dev/v1alpha1/namespaces/first/servers", names(&["heron", "hoopoe", "curlew"])),
+            ("/apis/provisioning.dev/v1alpha1/namespaces/fen/servers", names(&["reed"])),
+            ("/apis/provisioning.dev/v1alpha1/workspaces", names(&["first", "fen"])),
+            (
+                "/apis/provisioning.dev/v1alpha1/namespaces/first/batchworkflows/shop",
+                json!({"metadata": {"name": "shop", "namespace": "first"}, "spec": {"steps": [
+                    {"name": "db", "delete": {"kind": "Server", "name": "heron"}}]}}),
+            ),
+        ]
+        .into(),
+    );
+    let desk = Desk::new().with_server(&address);
+    let table = [
+        ("show server h", vec!["heron", "hoopoe"]),
+        ("why srv/h", vec!["srv/heron", "srv/hoopoe"]),
+        ("server show h", vec!["heron", "hoopoe"]),
+        ("srv rm heron c", vec!["curlew"]),
+        ("-n fen show server ", vec!["reed"]),
+        ("show server --namespace=fen r", vec!["reed"]),
+        ("list -n f", vec!["first", "fen"]),
+        ("--context h", vec!["heath"]),
+        ("taskserv create redis --servers heron,c", vec!["heron,curlew"]),
+        ("taskserv create cache --extension red", vec!["redis"]),
+        ("skip shop ", vec!["db"]),
+        ("logs batch/shop --step ", vec!["db"]),
+        ("list serv", vec!["server"]),
+        ("show server --out", vec!["--output"]),
+        ("orch", vec![]),
+    ];
+    for (line, expected) in table {
+        let mut found = desk.complete(line);
+        found.retain(|word| !word.starts_with('-') || line.contains("--out"));
+        assert_eq!(found, expected, "{line}");
+    }
+    // Nothing is discovered, and nothing asked twice.
+    notes.lock().unwrap().clear();
+    desk.complete("show server h");
+    assert_eq!(*notes.lock().unwrap(), [format!("GET {OURS}/namespaces/first/servers")]);
+}
+
+#[test]
+fn completion_without_a_cluster_is_silent() {
+    let desk = Desk::new();
+    assert_eq!(desk.complete("show server h"), [""; 0]);
+    assert_eq!(desk.complete("--context "), [""; 0]);
+    // A server that takes the connection and never answers: the bound counts.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = Desk::new().with_server(&listener.local_addr().unwrap().to_string());
+    let begin = std::time::Instant::now();
+    assert_eq!(silent.complete("show server h"), [""; 0]);
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn kubectl_is_answered_in_its_own_way() {
+    let (address, _) = server([("/apis/provisioning.dev/v1alpha1/namespaces/first/servers", names(&["heron"]))].into());
+    let desk = Desk::new().with_server(&address);
+    let link = desk.path("kubectl_complete-provisioning");
+    symlink(PROGRAM, &link).unwrap();
+    let output = desk.command(&link).args(["show", "server", "h"]).output().unwrap();
+    assert_eq!((code(&output), out(&output)), (0, "heron\n:4\n".to_owned()));
+}
+
+#[test]
+fn every_shell_gets_a_script_that_calls_this_program() {
+    let desk = Desk::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = desk.run(&format!("completion {shell}"));
+        assert_eq!(code(&output), 0, "{shell}: {}", err(&output));
+        assert!(out(&output).contains("_PROVISIONING_COMPLETE"), "{shell}: {}", out(&output));
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let desk = Desk::new();
+    let line =
+        format!("'{PROGRAM}' generate batch first --server a --server b | head -n 1; echo \"${{PIPESTATUS[0]}}\"");
+    let output =
+        desk.command(Path::new("/bin/bash")).env("PATH", "/usr/bin:/bin").args(["-c", &line]).output().unwrap();
+    assert_eq!(out(&output), "apiVersion: provisioning.dev/v1alpha1\n0\n", "{}", err(&output));
+}
