@@ -83,7 +83,8 @@ export def purge-packages [packages: list<string>] {
 
 def apt-get [verb: string, ...packages: string] {
   with-env {DEBIAN_FRONTEND: "noninteractive"} {
-    (^flock ...$ONE_AT_A_TIME apt-get -qq -y -o $LOCK_WAIT -o "Dpkg::Options::=--force-confdef" -o "Dpkg::Options::=--force-confold"
+    (^flock ...$ONE_AT_A_TIME apt-get -qq -y -o $LOCK_WAIT
+      -o "Dpkg::Options::=--force-confdef" -o "Dpkg::Options::=--force-confold"
       --no-install-recommends --allow-downgrades $verb ...$packages)
   }
 }
