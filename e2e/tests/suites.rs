@@ -9,6 +9,7 @@ mod extensions;
 mod first_light;
 mod gitops;
 mod health;
+mod installed;
 mod shop;
 mod sizes;
 mod support;

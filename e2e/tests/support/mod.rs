@@ -12,6 +12,14 @@ use provisioning_extensions::Bundle;
 /// Puts the extension e2e/extensions/NAME on offer: a ConfigMap in the operator's namespace, as the chart does with those
 /// of the product. Others of this name, of an earlier run, go.
 pub(crate) async fn offer(case: &Case, name: &str) -> Result<()> {
+    let api = Api::<ConfigMap>::namespaced(case.cluster.client.clone(), &case.cluster.system);
+    let old = ListParams::default().labels(&format!("{LABEL_EXTENSION}={name}"));
+    api.delete_collection(&Default::default(), &old).await?;
+    offer_beside(case, name).await
+}
+
+/// The same for a folder whose extension is on offer in another version, which stays.
+pub(crate) async fn offer_beside(case: &Case, name: &str) -> Result<()> {
     let folder = repository().join("e2e/extensions").join(name);
     let bundle = Bundle::load_folder(&folder).with_context(|| format!("{}", folder.display()))?;
     let maps = bundle.to_config_map_data();
@@ -27,8 +35,6 @@ pub(crate) async fn offer(case: &Case, name: &str) -> Result<()> {
         binary_data: Some(maps.binary_data.into_iter().map(|(key, content)| (key, ByteString(content))).collect()),
     };
     let api = Api::<ConfigMap>::namespaced(case.cluster.client.clone(), &case.cluster.system);
-    let old = ListParams::default().labels(&format!("{LABEL_EXTENSION}={name}"));
-    api.delete_collection(&Default::default(), &old).await?;
     api.create(&PostParams::default(), &map).await.with_context(|| format!("offer extension {name}"))?;
     Ok(())
 }

@@ -44,7 +44,7 @@ reasons! {
     PAUSED = "Paused";
     /// The spec cannot be carried out as written; the message names the field and the allowed values.
     INVALID = "Invalid";
-    /// The steps depend on each other in a circle; the message shows the whole path.
+    /// The steps depend on each other in a circle, or extensions do; the message shows the whole path.
     CYCLE = "Cycle";
     /// A name that this object refers to does not exist; the message names the nearest one that does.
     UNKNOWN_REFERENCE = "UnknownReference";

@@ -77,8 +77,14 @@ pub const FINALIZER: &str = "provisioning.dev/operator";
 
 /// Longest condition (`when`, `for`), characters.
 pub const MAX_CONDITION: usize = 1024;
+/// Most extensions on a Server, and most Taskservs that need one of them.
+pub const MAX_INSTALLED: usize = 32;
 /// Largest number of steps in one object; a larger graph is refused when it is planned.
 pub const MAX_STEPS: usize = 256;
+/// Most steps of one Taskserv, those of servers that leave included: with long names its status is full then.
+pub const MAX_TASKSERV_STEPS: usize = 128;
+/// Most dependencies between the steps of one Taskserv.
+pub const MAX_TASKSERV_EDGES: usize = 144;
 /// Longest id of a step, bytes.
 pub const MAX_STEP_ID: usize = 253;
 /// Most dependencies of one step.

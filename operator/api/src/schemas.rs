@@ -60,6 +60,15 @@ pub(crate) fn peers(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Labels with their values, 16 at most.
+pub(crate) fn match_labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 63}
+    })
+}
+
 /// Short strings by name, 64 at most.
 pub(crate) fn outputs(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -119,6 +119,55 @@ pub struct ServerStatus {
     #[serde(rename = "machineID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub machine_id: Option<String>,
+    /// Which extensions are on the machine, and for which Taskservs. At most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub installed: Vec<Installed>,
+}
+
+/// An extension on a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Installed {
+    /// Name of the extension.
+    #[schemars(length(max = 63))]
+    pub extension: String,
+    /// Version of the bundle, SemVer.
+    #[schemars(length(max = 64))]
+    pub version: String,
+    /// `sha256:` and 64 hex digits, over the bundle's files.
+    #[schemars(length(max = 80))]
+    pub digest: String,
+    /// How far it is.
+    pub state: InstalledState,
+    /// The Taskserv that installs, checks and removes it.
+    pub by: InstalledFor,
+    /// The Taskservs that need it, sorted by uid; none while it is being removed. At most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub required_by: Vec<InstalledFor>,
+}
+
+/// How far an extension on a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InstalledState {
+    /// It is being installed, or changed.
+    Installing,
+    /// It was installed and checked.
+    Installed,
+    /// Nobody needs it any more; it is being removed. Who needs it anew waits until it is gone.
+    Removing,
+}
+
+/// A Taskserv, as a Server knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct InstalledFor {
+    /// uid of the Taskserv.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub name: String,
 }
 
 /// Frozen parameters of a creation: the same over all runs, so that the provider's idempotency token covers them.

@@ -26,13 +26,23 @@ use crate::steps::{RunStatus, StepPhase};
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(validation = Rule::new("has(self.servers) != has(self.serverSelector)").message("give exactly one of servers and serverSelector"))]
 #[serde(rename_all = "camelCase")]
 pub struct TaskservSpec {
     /// What is installed.
     pub extension: ExtensionReference,
-    /// Names of the Servers that it is installed on.
+    /// Names of the Servers that it is installed on. Exactly one of `servers` and `serverSelector`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")), extend("x-kubernetes-list-type" = "set"))]
     pub servers: Vec<String>,
+    /// The Servers of this namespace that it is installed on, by their labels; at most 64 may match. One that matches
+    /// later is installed too; one that no longer matches is left as `deletionPolicy` says. Exactly one of `servers` and
+    /// `serverSelector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_selector: Option<ServerSelector>,
+    /// What happens with other extensions that this one requires. Default Auto.
+    #[serde(default)]
+    pub dependencies: Dependencies,
     /// Parameters of the extension; its documentation lists them. At most 64, never a secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::schemas::parameters")]
@@ -64,13 +74,66 @@ fn default_deletion_policy() -> DeletionPolicy {
     DeletionPolicy::Delete
 }
 
+/// What happens with the extensions that an extension requires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Dependencies {
+    /// What is not on a server yet is installed before, and goes with the last Taskserv that needs it.
+    #[default]
+    Auto,
+    /// They have to be on each server already.
+    Strict,
+}
+
+/// Servers by their labels. All of its parts must hold; an empty one means every Server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerSelector {
+    /// Labels with exactly these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schemas::match_labels")]
+    pub match_labels: BTreeMap<String, String>,
+    /// Requirements on labels, one a key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key"]))]
+    pub match_expressions: Vec<LabelRequirement>,
+}
+
+/// A requirement on one label.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) : !has(self.values)").message("give values with In and NotIn, and only with them"))]
+pub struct LabelRequirement {
+    /// Key of the label.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+    /// What must hold of its value. NotIn holds where the label is absent, too.
+    pub operator: LabelOperator,
+    /// Values, with In and NotIn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), inner(length(max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub values: Vec<String>,
+}
+
+/// What a label is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LabelOperator {
+    /// Its value is one of the values.
+    In,
+    /// Its value is none of the values, or it is absent.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is absent.
+    DoesNotExist,
+}
+
 /// An extension by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExtensionReference {
     /// Name, for example `redis`. Immutable.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// SemVer requirement on the bundle's version, for example `^1.2`. Default: the newest.
+    /// SemVer requirement on the bundle's version, for example `^1.2`. Default: the newest. A version older than the one
+    /// that is installed is taken only where it is asked for exactly, as in `=1.2.3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub version: Option<String>,
@@ -97,6 +160,11 @@ pub struct TaskservStatus {
     /// The bundle that was chosen; stays until the generation changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedExtension>,
+    /// The bundles that were chosen for what the extension requires, in the order of installation. On a server that has
+    /// another version which will do, that one stays: see `status.installed` of the Server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 31), extend("x-kubernetes-list-type" = "atomic"))]
+    pub dependencies: Vec<ResolvedExtension>,
     /// A row per server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
@@ -118,6 +186,10 @@ pub struct ResolvedExtension {
     /// metadata.generation that it was chosen for.
     #[schemars(range(min = 0))]
     pub generation: i64,
+    /// The version that was chosen before, where it was another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub replaces: Option<String>,
 }
 
 /// One server of a Taskserv.

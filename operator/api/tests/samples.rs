@@ -4,6 +4,7 @@
 mod support;
 
 use provisioning_api::shared::{DeletionPolicy, OnFailure};
+use provisioning_api::taskserv::Dependencies;
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -154,6 +155,7 @@ fn what_is_left_out_is_what_the_documentation_says() {
     assert_eq!((server.spec.deletion_policy, server.spec.suspend), (DeletionPolicy::Delete, false));
     let taskserv: Taskserv = decodes(&object("Taskserv", "cache", &taskserv()));
     assert_eq!(taskserv.spec.deletion_policy, DeletionPolicy::Delete);
+    assert_eq!(taskserv.spec.dependencies, Dependencies::Auto);
     let cluster: Cluster = decodes(&object("Cluster", "colony", &cluster()));
     assert_eq!((cluster.spec.deletion_policy, cluster.spec.suspend), (DeletionPolicy::Delete, false));
     assert_eq!(cluster.spec.taskservs[0].deletion_policy, DeletionPolicy::Delete);
@@ -235,6 +237,12 @@ fn what_is_over_a_bound_is_refused_where_it_is() {
         ("Taskserv", set(taskserv(), "/servers", json!(many(33))), ".spec.servers"),
         ("Taskserv", set(taskserv(), "/servers", json!(["heron", "heron"])), ".spec.servers[1]"),
         ("Taskserv", set(taskserv(), "/servers", json!(["blue.heron"])), ".spec.servers[0]"),
+        ("Taskserv", set(taskserv(), "/dependencies", json!("Maybe")), ".spec.dependencies"),
+        (
+            "Taskserv",
+            set(taskserv(), "/serverSelector", json!({"matchExpressions": [{"key": "shore", "operator": "Has"}]})),
+            ".spec.serverSelector.matchExpressions[0].operator",
+        ),
         ("Taskserv", set(taskserv(), "/parameters", Value::Object(parameters)), ".spec.parameters"),
         ("Cluster", set(cluster(), "/serverGroups", json!([])), ".spec.serverGroups"),
         ("Cluster", set(cluster(), "/serverGroups/0/count", json!(0)), ".spec.serverGroups[0].count"),

@@ -198,9 +198,10 @@ fn server_of(item: &Item, step: &StepStatus) -> Option<Target> {
     is_machine.then(|| server_in(step)).flatten()
 }
 
-/// Ids of a Taskserv's steps are `install/SERVER` and `check/SERVER`.
+/// Ids of a Taskserv's steps are `install/SERVER` and `check/SERVER`, and for what its extension requires
+/// `install/SERVER/EXTENSION` and `check/SERVER/EXTENSION`.
 fn server_in(step: &StepStatus) -> Option<Target> {
-    let (_, name) = step.id.split_once('/')?;
+    let name = step.id.split('/').nth(1)?;
     Some(Target { kind: Kind::Server, name: name.to_owned() })
 }
 
@@ -252,11 +253,19 @@ pub(crate) fn given(item: &Item) -> Option<Link> {
         (StepAction::Check, _) => "check",
         _ => "install",
     };
-    let resolved = taskserv.status.as_ref().and_then(|status| status.resolved.as_ref());
+    let mut parts = step.id.split('/').skip(1);
+    let on = parts.next().map_or_else(String::new, |server| format!(" on {server}"));
+    let own = taskserv.spec.extension.name.as_str();
+    // What the extension requires is installed as it comes.
+    let (extension, given) = match parts.next() {
+        Some(dependency) => (dependency, Value::Null),
+        None => (own, serde_json::to_value(&taskserv.spec.parameters).unwrap_or_default()),
+    };
+    let mut chosen = taskserv.status.iter().flat_map(|status| status.resolved.iter().chain(&status.dependencies));
+    let resolved = chosen.find(|resolved| resolved.name == extension);
     let version = resolved.map_or_else(String::new, |resolved| format!(" {}", resolved.version));
-    let object = format!("extension/{}{version}", taskserv.spec.extension.name);
-    let on = step.id.split_once('/').map_or_else(String::new, |(_, server)| format!(" on {server}"));
-    let parameters = parameters(&serde_json::to_value(&taskserv.spec.parameters).unwrap_or_default());
+    let object = format!("extension/{extension}{version}");
+    let parameters = parameters(&given);
     let message = format!("scripts/{script}.nu{on}, with {parameters}");
     Some(Link { object, state: State::Given, reason: String::new(), message, step: None })
 }

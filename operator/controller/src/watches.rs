@@ -20,7 +20,7 @@ use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv,
 use serde::de::DeserializeOwned;
 
 use crate::queue::{Queue, Waker, queue};
-use crate::taskserv::server_of;
+use crate::taskserv::{concerns, server_of};
 
 /// A kind behind its guard.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -347,8 +347,28 @@ impl Fan {
         self.owner(guarded.labels(), &namespace);
         self.regarded("Taskserv", &namespace, &name);
         if let Ok(taskserv) = &guarded.0 {
-            for server in &taskserv.spec.servers {
+            let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+            let with_steps = steps.iter().filter_map(|step| server_of(&step.id));
+            for server in taskserv.spec.servers.iter().map(String::as_str).chain(with_steps) {
                 self.wakers.servers.wake(&namespace, server);
+            }
+        }
+        self.listed(&namespace, &guarded.uid().unwrap_or_default());
+    }
+
+    /// A Taskserv concerns the Servers that list it, and those who need what it looks after there.
+    fn listed(&self, namespace: &str, uid: &str) {
+        for server in self.stores.servers.state() {
+            let Ok(server) = &server.0 else { continue };
+            if server.namespace().as_deref() != Some(namespace) {
+                continue;
+            }
+            let list = server.status.as_ref().map(|status| status.installed.as_slice()).unwrap_or_default();
+            for entry in list.iter().filter(|entry| concerns(entry, uid)) {
+                self.wakers.servers.wake(namespace, &server.name_any());
+                if entry.by.uid == uid {
+                    entry.required_by.iter().for_each(|user| self.wakers.taskservs.wake(namespace, &user.name));
+                }
             }
         }
     }
@@ -427,11 +447,13 @@ impl Fan {
     }
 }
 
-/// Whether a Taskserv acts on a Server, has acted on it, or tells its scripts of it.
+/// Whether a Taskserv acts on a Server, has acted on it, or tells its scripts of it. One that selects by labels is asked
+/// in any case: the Server may just have begun to match, or ceased to.
 fn uses(taskserv: &Taskserv, server: &str) -> bool {
     let spec = &taskserv.spec;
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-    spec.servers.iter().chain(spec.peers.values().flatten()).any(|name| name == server)
+    spec.server_selector.is_some()
+        || spec.servers.iter().chain(spec.peers.values().flatten()).any(|name| name == server)
         || steps.iter().any(|step| server_of(&step.id) == Some(server))
 }
 

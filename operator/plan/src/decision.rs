@@ -28,6 +28,8 @@ pub struct Policy {
     pub on_failure: OnFailure,
     /// Most steps of this object that may be open.
     pub parallelism: usize,
+    /// Most steps that this object can hold.
+    pub max_steps: usize,
     /// How many more steps may be opened in the whole workspace.
     pub available: usize,
     /// `Workspace.status.epoch` of this leader.
@@ -56,6 +58,7 @@ impl Default for Policy {
             suspended: None,
             on_failure: OnFailure::Continue,
             parallelism: usize::MAX,
+            max_steps: MAX_STEPS,
             available: usize::MAX,
             epoch: 0,
             retry_requested: false,
@@ -195,7 +198,7 @@ impl Pass<'_> {
         let stays = |step: &&StepStatus| step.is_open() || (!forget && undo::is_owed(step));
         let removed = steps.iter().filter(|step| self.graph.get(&step.id).is_none());
         let held = self.graph.steps().iter().filter(|step| known.contains_key(step.id.as_str())).count();
-        let mut room = MAX_STEPS.saturating_sub(held + removed.clone().filter(stays).count());
+        let mut room = self.policy.max_steps.saturating_sub(held + removed.clone().filter(stays).count());
         for step in self.graph.steps() {
             if !known.contains_key(step.id.as_str()) {
                 // Steps that were removed and are not undone yet may leave no room for new ones.
@@ -588,7 +591,8 @@ impl Pass<'_> {
         let listed = |step: &&Step| self.entries.iter().any(|entry| entry.id == step.id.as_str());
         let left_out = self.graph.steps().len() - self.graph.steps().iter().filter(listed).count();
         if left_out > 0 {
-            let text = format!("{left_out} steps wait until removed ones are undone: an object holds {MAX_STEPS}");
+            let most = self.policy.max_steps;
+            let text = format!("{left_out} steps wait until removed ones are undone: the object holds {most}");
             return Verdict::Waiting(text);
         }
         if let Some(entry) = in_phase(StepPhase::Omitted) {

@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 
 use provisioning_api::cluster::{ClusterMember, MemberState, PublishedEndpoint};
 use provisioning_api::conditions::reasons;
-use provisioning_api::names::{MAX_OUTPUT, MAX_OUTPUT_COUNT, MAX_OUTPUTS, MAX_STATUS};
+use provisioning_api::names::{
+    MAX_INSTALLED, MAX_OUTPUT, MAX_OUTPUT_COUNT, MAX_OUTPUTS, MAX_STATUS, MAX_TASKSERV_EDGES, MAX_TASKSERV_STEPS,
+};
+use provisioning_api::server::{Installed, InstalledFor, InstalledState};
 use provisioning_api::steps::{FailureClass, RunStatus, STATUS_SCHEMA, StepAction, StepPhase, StepStatus};
 use provisioning_api::taskserv::{ResolvedExtension, TaskservServer};
-use provisioning_api::{BatchWorkflowStatus, ClusterStatus, TaskservStatus};
+use provisioning_api::{BatchWorkflowStatus, ClusterStatus, ServerStatus, TaskservStatus};
 use provisioning_plan::conditions::{Standing, conditions};
 use provisioning_plan::decision::{Policy, decide};
 use provisioning_plan::graph::{Graph, MAX_EDGES, Step};
@@ -151,13 +154,23 @@ fn the_largest_cluster_fits() {
 
 #[test]
 fn the_largest_taskserv_fits_even_while_all_its_servers_are_replaced() {
-    let text: String = (0..64)
+    // Two servers with 32 extensions each have the longest names.
+    let id = |verb: &str, number: usize| format!("{verb}/{}/{}", name(number / 32), name(number % 32));
+    let mut edges = 0;
+    let text: String = (0..MAX_TASKSERV_STEPS / 2)
         .map(|number| {
-            let name = name(number);
-            format!("install/{name} install\ncheck/{name} check after=install/{name}\n")
+            let before =
+                (number / 32 * 32..number).rev().take(MAX_TASKSERV_EDGES - MAX_TASKSERV_STEPS / 2 - edges).take(3);
+            let before: Vec<String> = before.map(|other| id("check", other)).collect();
+            edges += before.len();
+            let after = if before.is_empty() { String::new() } else { format!(" after={}", before.join(",")) };
+            let (install, check) = (id("install", number), id("check", number));
+            format!("{install} install{after}\n{check} check after={install}\n")
         })
         .collect();
     let mut wanted = steps(&text);
+    assert_eq!(wanted.len(), MAX_TASKSERV_STEPS);
+    assert_eq!(wanted.iter().map(|step| step.depends_on.len()).sum::<usize>(), MAX_TASKSERV_EDGES);
     // "EXTENSION on SERVER": names only.
     wanted.iter_mut().for_each(|step| step.why = "w".repeat(128));
     let entries = worst(&Graph::new(wanted).unwrap());
@@ -166,17 +179,40 @@ fn the_largest_taskserv_fits_even_while_all_its_servers_are_replaced() {
         phase: StepPhase::UndoFailed,
         outputs: if number == 0 { entries[0].outputs.clone() } else { BTreeMap::new() },
     });
+    let chosen = ResolvedExtension {
+        name: name(0),
+        version: "9".repeat(64),
+        digest: "9".repeat(80),
+        generation: i64::MAX,
+        replaces: Some("9".repeat(64)),
+    };
     let status = TaskservStatus {
         servers: rows.collect(),
-        resolved: Some(ResolvedExtension {
-            name: name(0),
-            version: "9".repeat(64),
-            digest: "9".repeat(80),
-            generation: i64::MAX,
-        }),
+        resolved: Some(chosen.clone()),
+        dependencies: vec![chosen; MAX_INSTALLED - 1],
         run: run_status(entries),
     };
     let size = written(&status);
     println!("largest Taskserv status: {size} bytes of {MAX_STATUS}");
+    assert!(size < MAX_STATUS, "{size} bytes");
+}
+
+#[test]
+fn the_largest_list_of_what_is_installed_fits() {
+    let user = |number: usize| InstalledFor { uid: "u".repeat(64), name: name(number) };
+    let entry = |number: usize| Installed {
+        extension: name(number),
+        version: "9".repeat(64),
+        digest: "9".repeat(80),
+        state: InstalledState::Installing,
+        by: user(0),
+        required_by: (0..MAX_INSTALLED).map(user).collect(),
+    };
+    let entries =
+        worst(&Graph::new(steps("create create\nobserve observe after=create\nreach reach after=observe")).unwrap());
+    let installed = (0..MAX_INSTALLED).map(entry).collect();
+    let status = ServerStatus { run: run_status(entries), installed, ..ServerStatus::default() };
+    let size = written(&status);
+    println!("largest Server status: {size} bytes of {MAX_STATUS}");
     assert!(size < MAX_STATUS, "{size} bytes");
 }

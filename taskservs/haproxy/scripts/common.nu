@@ -2,8 +2,8 @@
 
 const LOCK_WAIT = "DPkg::Lock::Timeout=60"
 
-# Scripts of several Taskservs may run on one server at the same time, and not all locks of apt are waited for by apt itself:
-# one of them uses it at a time. The lock is not handed on to what apt starts.
+# Scripts of several Taskservs may run on one server at the same time, and not all locks of apt are waited for by apt
+# itself: one of them uses it at a time. The lock is not handed on to what apt starts.
 const ONE_AT_A_TIME = ["--close" "--wait" "300" "/run/lock/provisioning-apt"]
 
 # Tells people where the script is.
@@ -83,7 +83,8 @@ export def purge-packages [packages: list<string>] {
 
 def apt-get [verb: string, ...packages: string] {
   with-env {DEBIAN_FRONTEND: "noninteractive"} {
-    (^flock ...$ONE_AT_A_TIME apt-get -qq -y -o $LOCK_WAIT -o "Dpkg::Options::=--force-confdef" -o "Dpkg::Options::=--force-confold"
+    (^flock ...$ONE_AT_A_TIME apt-get -qq -y -o $LOCK_WAIT
+      -o "Dpkg::Options::=--force-confdef" -o "Dpkg::Options::=--force-confold"
       --no-install-recommends --allow-downgrades $verb ...$packages)
   }
 }

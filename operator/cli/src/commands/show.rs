@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::cluster::ClusterMember;
 use provisioning_api::conditions::types;
+use provisioning_api::server::Installed;
 use provisioning_api::steps::{StepPhase, StepStatus};
 use serde_json::Value;
 
@@ -224,17 +225,23 @@ fn known(item: &Item) -> Pairs {
         }
         Typed::BatchWorkflow(_) => Vec::new(),
         Typed::Cluster(cluster) => parts(cluster),
-        Typed::Server(_) => {
-            ["/status/addresses/0/address", "/status/providerID", "/status/hostKey", "/status/incarnation"]
-                .map(|pointer| {
-                    pair(pointer.rsplit('/').next().unwrap_or_default(), item.text(pointer).unwrap_or_default())
-                })
-                .into()
+        Typed::Server(server) => {
+            let fields =
+                ["/status/addresses/0/address", "/status/providerID", "/status/hostKey", "/status/incarnation"];
+            let text = |pointer: &str| item.text(pointer).unwrap_or_default();
+            let mut known: Vec<_> =
+                fields.map(|pointer| pair(pointer.rsplit('/').next().unwrap_or_default(), text(pointer))).into();
+            let installed = server.status.iter().flat_map(|status| &status.installed);
+            known.push(pair("installed", installed.map(told).collect::<Vec<_>>().join(", ")));
+            known
         }
         Typed::Taskserv(taskserv) => {
-            let resolved = taskserv.status.as_ref().and_then(|status| status.resolved.as_ref());
-            let bundle = resolved.map(|found| format!("{} {} ({})", found.name, found.version, found.digest));
-            vec![pair("bundle", bundle.unwrap_or_default())]
+            let status = taskserv.status.as_ref();
+            let bundle = status.and_then(|status| status.resolved.as_ref());
+            let bundle = bundle.map(|found| format!("{} {} ({})", found.name, found.version, found.digest));
+            let required = status.iter().flat_map(|status| &status.dependencies);
+            let required: Vec<String> = required.map(|found| format!("{} {}", found.name, found.version)).collect();
+            vec![pair("bundle", bundle.unwrap_or_default()), pair("requires", required.join(", "))]
         }
     };
     known.retain(|(_, value)| !value.is_empty() && value != "0");
@@ -253,6 +260,14 @@ fn parts(cluster: &provisioning_api::Cluster) -> Pairs {
     found.extend(endpoints.map(|endpoint| (format!("endpoint {}", endpoint.name), endpoint.addresses.join(", "))));
     found.extend(status.outputs.iter().map(|(name, value)| (format!("output {name}"), value.clone())));
     found
+}
+
+/// An extension on a server: `os 0.1.0 (Installing, for web and wiki)`.
+fn told(entry: &Installed) -> String {
+    let Installed { extension, version, state, required_by, .. } = entry;
+    let users: Vec<&str> = required_by.iter().map(|user| user.name.as_str()).collect();
+    let users = if users.is_empty() { String::new() } else { format!(", for {}", users.join(" and ")) };
+    format!("{extension} {version} ({state:?}{users})")
 }
 
 fn conditions(item: &Item, now: Timestamp) -> Table {

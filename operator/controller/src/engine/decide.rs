@@ -64,6 +64,7 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
         suspended: seen.suspended.clone(),
         on_failure: seen.object.on_failure(),
         parallelism: seen.object.parallelism(),
+        max_steps: K::max_steps(),
         available: if K::has_executors() { available } else { usize::MAX },
         epoch: seen.workspace.as_ref().map_or(0, |workspace| workspace.epoch),
         retry_requested: seen.retry_requested,

@@ -12,7 +12,7 @@ use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::conditions::reasons;
-use provisioning_api::names::ANNOTATION_RECONCILE;
+use provisioning_api::names::{ANNOTATION_RECONCILE, MAX_STEPS};
 use provisioning_api::shared::{OnFailure, RunsSteps};
 use provisioning_api::steps::{RunStatus, StepStatus};
 use provisioning_plan::conditions::Standing;
@@ -154,6 +154,11 @@ pub trait Kind:
     /// (pure) Most open steps of one object.
     fn parallelism(&self) -> usize {
         usize::MAX
+    }
+
+    /// (pure) Most steps that one object can hold.
+    fn max_steps() -> usize {
+        MAX_STEPS
     }
 
     /// (pure) Whether its steps are run by executors in Jobs. Those take places of the workspace and are fenced by the

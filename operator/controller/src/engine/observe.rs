@@ -91,7 +91,7 @@ async fn workspace(ctx: &Context, namespace: &str) -> Result<Option<WorkspaceVie
 }
 
 /// Why the object does not go forward, if something keeps it.
-fn suspended<K: Kind>(stores: &Stores, object: &K, workspace: Option<&WorkspaceView>) -> Option<String> {
+pub(crate) fn suspended<K: Kind>(stores: &Stores, object: &K, workspace: Option<&WorkspaceView>) -> Option<String> {
     if object.is_suspended() {
         return Some(format!("{} '{}' is suspended: set spec.suspend to false to go on", K::KIND, object.name_any()));
     }

@@ -12,7 +12,7 @@ use provisioning_plan::conditions::Standing;
 
 use super::opinion::Opinion;
 use crate::bundles::{Contents, Offered};
-use crate::taskserv::server_of;
+use crate::taskserv::{extension_of, server_of};
 
 /// Most failing probes that a message names.
 const MAX_NAMED: usize = 3;
@@ -39,7 +39,8 @@ pub(crate) fn probed<'a>(taskserv: &Taskserv, offered: &'a [Offered]) -> Option<
     contents.manifest.as_ref().is_some_and(|manifest| !manifest.probes.is_empty()).then_some(contents)
 }
 
-/// What is asked: each probe at each server on which the extension is installed. Nothing of what is being deleted.
+/// What is asked: each probe at each server on which the extension is installed. Nothing of what is being deleted, nor of
+/// what the extension requires.
 /// `find`: the Server of a name.
 pub(crate) fn questions(
     taskserv: &Taskserv,
@@ -51,9 +52,10 @@ pub(crate) fn questions(
     };
     let parameters = contents.with_defaults(&taskserv.spec.parameters);
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-    let installed = |step: &&StepStatus| step.action == StepAction::Install && step.phase == StepPhase::Succeeded;
+    let is_own = |step: &StepStatus| extension_of(taskserv, &step.id) == Some(taskserv.spec.extension.name.as_str());
+    let is_installed = |step: &StepStatus| step.action == StepAction::Install && step.phase == StepPhase::Succeeded;
     let mut all = Vec::new();
-    for step in steps.iter().filter(installed) {
+    for step in steps.iter().filter(|step| is_installed(step) && is_own(step)) {
         let Some(server) = server_of(&step.id) else { continue };
         let Some(address) = find(server).as_ref().and_then(address_of) else { continue };
         let asked = manifest.probes.iter().filter_map(|probe| {

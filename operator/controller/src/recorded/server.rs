@@ -1,6 +1,6 @@
 // The Server: create, observe, reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use provisioning_api::conditions::reasons;
 use provisioning_api::steps::{FailureClass, StepAction, StepStatus};
@@ -28,6 +28,7 @@ impl Recorded for Server {
             busy_with: Vec::new(),
             asked: None,
             handled: None,
+            gone: BTreeSet::new(),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kube::ResourceExt;
+use provisioning_api::server::{Installed, InstalledFor, InstalledState};
 use provisioning_api::steps::{FailureClass, StepStatus};
 use provisioning_api::{Server, Taskserv};
 use provisioning_extensions::{Manifest, ProbeKind};
@@ -20,15 +22,41 @@ use crate::taskserv::Facts;
 const MANIFEST: &str =
     "apiVersion: extension.provisioning.dev/v1alpha1\nkind: Extension\nname: redis\nversion: 0.2.0\n";
 
+fn digest() -> String {
+    format!("sha256:{}", "5".repeat(64))
+}
+
+/// A server that is Ready and lists what the Taskserv wants there, or what it removes.
+fn listing(taskserv: &Taskserv) -> Server {
+    let user = InstalledFor { uid: taskserv.uid().unwrap(), name: taskserv.name_any() };
+    let (state, required_by) = match taskserv.metadata.deletion_timestamp {
+        None => (InstalledState::Installing, vec![user.clone()]),
+        Some(_) => (InstalledState::Removing, Vec::new()),
+    };
+    let entry = Installed {
+        extension: "redis".to_owned(),
+        version: "0.2.0".to_owned(),
+        digest: digest(),
+        state,
+        by: user,
+        required_by,
+    };
+    let mut server: Server = ready();
+    server.status.as_mut().unwrap().installed = vec![entry];
+    server
+}
+
 fn beside(server: Option<Server>) -> Facts {
     Facts {
+        members: Ok(vec!["blue-server".to_owned()]),
+        others: BTreeMap::new(),
         servers: vec![("blue-server".to_owned(), server)],
         peers: BTreeMap::new(),
         known_servers: vec!["blue-server".to_owned()],
         bundles: vec![Offered {
             name: "redis".to_owned(),
             version: "0.2.0".to_owned(),
-            digest: format!("sha256:{}", "5".repeat(64)),
+            digest: digest(),
             contents: Arc::new(Contents { manifest: Some(Manifest::from_yaml(MANIFEST).unwrap()), schema: None }),
         }],
         probes: Vec::new(),
@@ -41,7 +69,7 @@ impl Recorded for Taskserv {
     }
 
     fn facts(&self) -> Facts {
-        beside(Some(ready()))
+        beside(Some(listing(self)))
     }
 
     fn special(records: &mut Records) {
@@ -66,7 +94,7 @@ impl Recorded for Taskserv {
             run: 1,
         };
         let probes = vec![(question, Opinion::Unhealthy("connection refused".to_owned()))];
-        let silent = Facts { probes, ..beside(Some(ready())) };
+        let silent = Facts { probes, ..fresh.facts() };
         add("unhealthy", &pass(Seen { facts: silent, ..scene(&ready::<Self>()) }, Self::success).next);
         add("script-failed", &pass(scene(&begun::<Self>()), script).next);
     }

@@ -3,15 +3,17 @@
 mod graph;
 mod publish;
 
-use std::future::Future;
+use std::collections::BTreeSet;
 
-use kube::ResourceExt;
+use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
+use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::reasons;
+use provisioning_api::server::InstalledFor;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{Direction, StepAction, StepStatus};
-use provisioning_api::{ProviderConfig, Server};
+use provisioning_api::{ProviderConfig, Server, Taskserv};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::Graph;
@@ -39,6 +41,8 @@ pub struct Facts {
     pub user_key: Option<String>,
     /// Taskservs that have an open step on it.
     pub busy_with: Vec<String>,
+    /// uids of Taskservs that its list still names and that are gone without having left it.
+    pub gone: BTreeSet<String>,
     /// Value of the reconcile annotation: a new one is a new look at the machine.
     pub asked: Option<String>,
     /// Value of the annotation that was acted on before.
@@ -53,14 +57,10 @@ impl Kind for Server {
         &stores.servers
     }
 
-    fn observe(
-        &self,
-        ctx: &Context,
-        workspace: Option<&WorkspaceView>,
-    ) -> impl Future<Output = Result<Facts, Error>> + Send {
+    async fn observe(&self, ctx: &Context, workspace: Option<&WorkspaceView>) -> Result<Facts, Error> {
         let namespace = self.namespace().unwrap_or_default();
         let stores = &ctx.stores;
-        let facts = Facts {
+        Ok(Facts {
             provider: by_name(&stores.provider_configs, &namespace, &self.spec.provider_config_ref.name),
             providers: in_namespace(&stores.provider_configs, &namespace)
                 .iter()
@@ -68,10 +68,10 @@ impl Kind for Server {
                 .collect(),
             user_key: workspace.and_then(|workspace| workspace.ssh_public_key.clone()),
             busy_with: busy_with(stores, &namespace, &self.name_any()),
+            gone: gone(ctx, self).await?,
             asked: reconcile_request(self),
             handled: self.run_status().and_then(|status| status.last_handled_reconcile_at.clone()),
-        };
-        std::future::ready(Ok(facts))
+        })
     }
 
     fn graph(&self, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
@@ -143,6 +143,29 @@ pub fn target(server: &Server) -> Option<Target> {
         user: "root".to_owned(),
         host_key: status.host_key.clone()?,
     })
+}
+
+/// Taskservs that the list names and that do not exist: somebody forced them away. The cache may not know yet of one that
+/// was just made, so each is asked for.
+async fn gone(ctx: &Context, server: &Server) -> Result<BTreeSet<String>, Error> {
+    let namespace = server.namespace().unwrap_or_default();
+    let listed = server.status.as_ref().map(|status| status.installed.as_slice()).unwrap_or_default();
+    let users: BTreeSet<&InstalledFor> =
+        listed.iter().flat_map(|entry| entry.required_by.iter().chain([&entry.by])).collect();
+    let api: Api<Taskserv> = Api::namespaced(ctx.client.clone(), &namespace);
+    let mut gone = BTreeSet::new();
+    for InstalledFor { uid, name } in users {
+        let is_known = ctx.stores.taskservs.find(|guarded| guarded.meta().uid.as_ref() == Some(uid)).is_some();
+        if is_known {
+            continue;
+        }
+        let found = api.get_metadata_opt(name).await;
+        let found = found.map_err(|source| Error::request("read", format!("Taskserv {namespace}/{name}"), source))?;
+        if found.and_then(|found| found.uid()).as_ref() != Some(uid) {
+            gone.insert(uid.clone());
+        }
+    }
+    Ok(gone)
 }
 
 fn busy_with(stores: &Stores, namespace: &str, server: &str) -> Vec<String> {

@@ -22,6 +22,7 @@ pub(crate) fn fill(server: &mut Server, facts: &Facts) {
         if create.phase == StepPhase::Undone {
             status.provider_id = None;
             status.addresses.clear();
+            status.installed.clear();
         } else if create.external_id.is_some() {
             status.provider_id.clone_from(&create.external_id);
         }
@@ -29,6 +30,11 @@ pub(crate) fn fill(server: &mut Server, facts: &Facts) {
             status.host_key = Some(key.clone());
         }
     }
+    // What was on a machine went with it.
+    if is_gone(&steps) {
+        status.installed.clear();
+    }
+    crate::taskserv::bury(&mut status.installed, |user| facts.gone.contains(&user.uid));
     let address = find(OBSERVE).filter(|_| !is_gone(&steps)).and_then(|step| step.outputs.get("address"));
     if let Some(address) = address {
         status.addresses = vec![Address { type_: AddressType::Internal, address: address.clone() }];

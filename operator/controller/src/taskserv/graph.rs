@@ -3,57 +3,104 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use provisioning_api::conditions::reasons;
+use provisioning_api::names::{MAX_TASKSERV_EDGES, MAX_TASKSERV_STEPS};
+use provisioning_api::server::{Installed, InstalledState};
 use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
 use provisioning_api::steps::{StepAction, StepEffect, StepPhase, StepStatus, UndoAction};
 use provisioning_api::taskserv::{ResolvedExtension, TaskservServer};
 use provisioning_api::{Server, Taskserv};
-use provisioning_extensions::{Catalog, Entry};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
 use provisioning_plan::ids::{InputHash, StepId, fraction};
 use provisioning_plan::nearest::hint;
-use semver::{Version, VersionReq};
+use provisioning_sdk::request::Extension;
 
+use super::place::{self, Wanted, concerns};
+use super::resolve::{Resolution, resolve};
 use super::{Facts, inputs};
 use crate::engine::kind::{held_up_by, stuck};
 
-pub(crate) use inputs::{Surroundings, parameters, surroundings, timeouts};
-
 /// Most bytes of parameters: they travel in one environment variable, and the kernel takes 128 KiB.
 const MAX_PARAMETERS: usize = 32 * 1024;
+/// Most rows of `status.servers`.
+const MAX_ROWS: usize = 64;
 
 const INSTALL: &str = "install";
 const CHECK: &str = "check";
 
-/// The server that a step of a Taskserv acts on: ids are `install/SERVER` and `check/SERVER`.
+/// Server and extension of a step of a Taskserv: ids are `install/SERVER` and `check/SERVER`, and for what the extension
+/// requires `install/SERVER/EXTENSION` and `check/SERVER/EXTENSION`.
+fn parts(step: &str) -> Option<(&str, Option<&str>)> {
+    let (verb, rest) = step.split_once('/')?;
+    let parts = rest.split_once('/').map_or((rest, None), |(server, extension)| (server, Some(extension)));
+    (verb == INSTALL || verb == CHECK).then_some(parts)
+}
+
+/// The server that a step of a Taskserv acts on.
 pub fn server_of(step: &str) -> Option<&str> {
-    let (verb, server) = step.split_once('/')?;
-    (verb == INSTALL || verb == CHECK).then_some(server)
+    parts(step).map(|(server, _)| server)
+}
+
+/// The extension that a step of a Taskserv is about.
+pub(crate) fn extension_of<'a>(taskserv: &'a Taskserv, step: &'a str) -> Option<&'a str> {
+    parts(step).map(|(_, extension)| extension.unwrap_or(&taskserv.spec.extension.name))
+}
+
+/// Ids of the two steps for an extension on a server.
+fn ids(taskserv: &Taskserv, server: &str, extension: &str) -> (StepId, StepId) {
+    let of = |verb: &str| match extension == taskserv.spec.extension.name {
+        true => StepId::new(format!("{verb}/{server}")),
+        false => StepId::new(format!("{verb}/{server}/{extension}")),
+    };
+    (of(INSTALL), of(CHECK))
+}
+
+/// The steps of an extension on a server, as they are stored.
+pub(crate) fn stored<'a>(taskserv: &'a Taskserv, server: &str, extension: &str) -> [Option<&'a StepStatus>; 2] {
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let (install, check) = ids(taskserv, server, extension);
+    [install, check].map(|id| steps.iter().find(|step| step.id == id.as_str()))
 }
 
 pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing> {
-    let bundle = resolve(taskserv, facts)?;
+    if taskserv.metadata.deletion_timestamp.is_some() {
+        return Ok(farewell(taskserv, facts));
+    }
+    let resolution = resolve(taskserv, facts)?;
+    validate(taskserv, facts, &resolution)?;
+    let mut steps = Vec::new();
+    for name in facts.members()? {
+        let server = facts.server(name).ok_or_else(|| unknown_server(name, facts))?;
+        let wanted = wanted_on(taskserv, facts, &resolution, server)?;
+        steps.extend(on_server(taskserv, facts, server, &wanted));
+    }
+    refuse_too_many(&steps)?;
+    Graph::new(steps).map_err(|error| Standing::stalled(reasons::INVALID, error.to_string()))
+}
+
+/// What does not fit into one object's status.
+fn refuse_too_many(steps: &[Step]) -> Result<(), Standing> {
+    let edges = steps.iter().map(|step| step.depends_on.len()).sum();
+    let over = [("steps", steps.len(), MAX_TASKSERV_STEPS), ("dependencies between them", edges, MAX_TASKSERV_EDGES)];
+    let Some((what, count, most)) = over.into_iter().find(|(_, count, most)| count > most) else { return Ok(()) };
+    let text = format!(
+        "the servers, each with its extensions, make {count} {what}, and one Taskserv holds {most}: name fewer servers, or \
+         install what is required with Taskservs of its own"
+    );
+    Err(Standing::stalled(reasons::INVALID, text))
+}
+
+/// Refuses what no script should be started with.
+pub(crate) fn validate(taskserv: &Taskserv, facts: &Facts, resolution: &Resolution) -> Result<(), Standing> {
     let size = serde_json::to_string(&taskserv.spec.parameters).map_or(0, |text| text.len());
     if size > MAX_PARAMETERS {
         let text = format!("spec.parameters: {size} bytes of JSON; at most {MAX_PARAMETERS}");
         return Err(Standing::stalled(reasons::INVALID, text));
     }
-    let deleting = taskserv.metadata.deletion_timestamp.is_some();
-    if !deleting {
-        inputs::check(taskserv, facts, &bundle.digest)?;
-    }
-    let surroundings = surroundings(taskserv, facts, &bundle.digest);
-    let mut steps = Vec::new();
-    for name in &taskserv.spec.servers {
-        let server = facts.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref());
-        if server.is_none() && !deleting {
-            return Err(unknown_server(name, facts));
-        }
-        steps.extend(on_server(taskserv, &bundle, name, server, &surroundings));
-    }
-    Graph::new(steps).map_err(|error| Standing::stalled(reasons::INVALID, error.to_string()))
+    inputs::check(taskserv, facts, &resolution.own.digest)
 }
 
 fn unknown_server(name: &str, facts: &Facts) -> Standing {
@@ -62,70 +109,199 @@ fn unknown_server(name: &str, facts: &Facts) -> Standing {
     Standing::stalled(reasons::UNKNOWN_REFERENCE, text)
 }
 
-fn on_server(
+/// What is wanted on a server; one that goes is asked nothing more.
+pub(crate) fn wanted_on(
     taskserv: &Taskserv,
-    bundle: &ResolvedExtension,
-    name: &str,
-    server: Option<&Server>,
-    surroundings: &Result<Surroundings, String>,
-) -> [Step; 2] {
-    let (install, check) = (StepId::new(format!("{INSTALL}/{name}")), StepId::new(format!("{CHECK}/{name}")));
-    let extension = &taskserv.spec.extension.name;
-    let deleting = taskserv.metadata.deletion_timestamp.is_some();
-    let gate = match (gate(taskserv, name, server), surroundings) {
-        // What is taken away needs no other server.
-        (Gate::Open, Err(what)) if !deleting => Gate::Waiting(what.clone()),
-        (gate, _) => gate,
-    };
-    let machine = server.and_then(|server| server.status.as_ref());
-    let machine = machine.and_then(|status| status.machine_id.as_ref().map(|id| (status.incarnation, id)));
-    let hash = machine.zip(surroundings.as_ref().ok()).map(|(machine, surroundings)| {
-        let basic = (extension, &bundle.digest, &taskserv.spec.parameters, name, machine);
-        let secrets = &taskserv.spec.secret_parameters;
-        // Without them the hash is what it was before there were any, so that an upgrade runs nothing again.
-        match (secrets.is_empty(), *surroundings == Surroundings::default()) {
-            (true, true) => InputHash::of(&basic),
-            (_, _) => InputHash::of(&(basic, secrets, surroundings)),
-        }
-    });
-    let undo = match taskserv.spec.deletion_policy {
-        DeletionPolicy::Delete => UndoAction::Uninstall,
-        DeletionPolicy::Orphan => UndoAction::Orphan,
-    };
-    [
-        Step {
-            id: install.clone(),
-            action: StepAction::Install,
-            why: format!("{extension} on {name}"),
-            input_hash: hash.clone(),
-            depends_on: Vec::new(),
-            undo,
-            retry: RetryPolicy { limit: 5, ..RetryPolicy::default() },
-            gate: gate.clone(),
-            when: None,
-        },
-        Step {
-            id: check,
-            action: StepAction::Check,
-            why: format!("{extension} on {name}"),
-            input_hash: hash,
-            depends_on: vec![Dependency::hard(&install)],
-            undo: UndoAction::None,
-            retry: RetryPolicy { limit: 5, ..RetryPolicy::default() },
-            gate,
-            when: None,
-        },
-    ]
+    facts: &Facts,
+    resolution: &Resolution,
+    server: &Server,
+) -> Result<Vec<Wanted>, Standing> {
+    match server.metadata.deletion_timestamp {
+        Some(_) => Ok(place::unseen(taskserv, facts, resolution)),
+        None => place::fit(taskserv, facts, resolution, server),
+    }
 }
 
-/// Gates of steps on servers that have left the list.
-pub(crate) fn gates(taskserv: &Taskserv, facts: &Facts) -> BTreeMap<String, Gate> {
-    let left = facts.servers.iter().filter(|(name, _)| !taskserv.spec.servers.contains(name));
-    let each = left.flat_map(|(name, server)| {
-        let gate = gate(taskserv, name, server.as_ref());
-        [INSTALL, CHECK].map(|verb| (format!("{verb}/{name}"), gate.clone()))
+/// While the object goes, its steps are what they were; only how they are undone follows the spec, so that a person may
+/// still choose to leave things behind.
+fn farewell(taskserv: &Taskserv, facts: &Facts) -> Graph {
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let known = |id: &str| steps.iter().any(|step| step.id == id);
+    let drawn = steps.iter().map(|step| Step {
+        id: StepId::new(step.id.clone()),
+        action: step.action,
+        why: step.why.clone(),
+        input_hash: None,
+        depends_on: step
+            .depends_on
+            .iter()
+            .filter(|dependency| known(&dependency.step))
+            .map(|dependency| Dependency { step: StepId::new(dependency.step.clone()), type_: dependency.type_ })
+            .collect(),
+        undo: undo(taskserv, step.action),
+        retry: RetryPolicy::default(),
+        gate: undo_gate(taskserv, facts, step),
+        when: None,
     });
-    each.collect()
+    // Edges of several plans may form a circle; then each step keeps what it was planned with.
+    Graph::new(drawn.collect()).unwrap_or_default()
+}
+
+/// Whether what was installed is removed again.
+pub(crate) fn uninstalls(taskserv: &Taskserv) -> bool {
+    taskserv.spec.deletion_policy == DeletionPolicy::Delete
+}
+
+fn undo(taskserv: &Taskserv, action: StepAction) -> UndoAction {
+    match (action, taskserv.spec.deletion_policy) {
+        (StepAction::Install, DeletionPolicy::Delete) => UndoAction::Uninstall,
+        (StepAction::Install, DeletionPolicy::Orphan) => UndoAction::Orphan,
+        (_, _) => UndoAction::None,
+    }
+}
+
+/// Install → check for each extension that this Taskserv looks after; on those of others its steps wait.
+fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Wanted]) -> Vec<Step> {
+    let name = server.name_any();
+    let ours = |wanted: &Wanted| {
+        let entry = place::find(server, &wanted.name);
+        let is_others = entry.is_some_and(|entry| !is_ours(taskserv, entry) && entry.state != InstalledState::Removing);
+        wanted.name == taskserv.spec.extension.name || !is_others
+    };
+    let mut steps = Vec::new();
+    for one in wanted.iter().filter(|wanted| ours(wanted)) {
+        let (install, check) = ids(taskserv, &name, &one.name);
+        let before = wanted.iter().filter(|other| one.after.contains(&other.name) && ours(other));
+        let before = before.map(|other| Dependency::hard(&ids(taskserv, &name, &other.name).1)).collect();
+        let gate = forward_gate(taskserv, facts, server, wanted, one);
+        let hash = hash(taskserv, facts, server, one);
+        let why = why(taskserv, &name, one);
+        let retry = || RetryPolicy { limit: 5, ..RetryPolicy::default() };
+        let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>| Step {
+            id: id.clone(),
+            action,
+            why: why.clone(),
+            input_hash: hash.clone(),
+            depends_on,
+            undo: undo(taskserv, action),
+            retry: retry(),
+            gate: gate.clone(),
+            when: None,
+        };
+        steps.push(step(&install, StepAction::Install, before));
+        steps.push(step(&check, StepAction::Check, vec![Dependency::hard(&install)]));
+    }
+    steps
+}
+
+fn why(taskserv: &Taskserv, server: &str, wanted: &Wanted) -> String {
+    let Wanted { name, version, replaces, required_by, .. } = wanted;
+    let [install, _] = stored(taskserv, server, name);
+    let was_there = install.is_some_and(|step| step.started_at.is_some());
+    let what = match replaces.as_ref().filter(|_| was_there) {
+        Some(from) => format!("upgrade {name} from {from} to {version} on {server}"),
+        None => format!("{name} on {server}"),
+    };
+    match required_by.first() {
+        Some(other) => format!("{what}, for {other}"),
+        None => what,
+    }
+}
+
+/// Hash of everything that an extension's steps on a server depend on; none while something is not known yet.
+pub(crate) fn hash(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &Wanted) -> Option<InputHash> {
+    let machine = server.status.as_ref()?;
+    let machine = (machine.incarnation, machine.machine_id.as_ref()?);
+    let given = inputs::given(taskserv, facts, &wanted.name, &wanted.digest).ok()?;
+    let basic = (&wanted.name, &wanted.digest, given.parameters, server.name_any(), machine);
+    // Without them the hash is what it was before there were any, so that an upgrade runs nothing again.
+    Some(match (given.secrets.is_empty(), given.surroundings == inputs::Surroundings::default()) {
+        (true, true) => InputHash::of(&basic),
+        (_, _) => InputHash::of(&(basic, given.secrets, given.surroundings)),
+    })
+}
+
+fn is_ours(taskserv: &Taskserv, entry: &Installed) -> bool {
+    taskserv.uid().is_some_and(|uid| entry.by.uid == uid)
+}
+
+/// What holds a wanted extension back: its server, the servers around, what others do on it.
+fn forward_gate(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Wanted], one: &Wanted) -> Gate {
+    let gate = gate(taskserv, &server.name_any(), Some(server));
+    if gate != Gate::Open {
+        return gate;
+    }
+    if let Err(what) = inputs::given(taskserv, facts, &one.name, &one.digest) {
+        return Gate::Waiting(what);
+    }
+    if let Some(what) = place::in_the_way(facts, server, wanted, &taskserv.uid().unwrap_or_default()) {
+        return Gate::Waiting(what);
+    }
+    let mut needs = one.after.iter().chain([&one.name]).filter_map(|name| place::find(server, name));
+    if let Some(entry) = needs.find(|entry| !is_ours(taskserv, entry) && is_awaited(one, entry)) {
+        return Gate::Waiting(awaited(server, entry));
+    }
+    match place::find(server, &one.name).map(|entry| entry.state) {
+        Some(InstalledState::Installing | InstalledState::Installed) => Gate::Open,
+        // What this Taskserv itself was removing ends first.
+        Some(InstalledState::Removing) | None => {
+            Gate::Waiting(format!("Server '{}' has not noted yet that '{}' is wanted", server.name_any(), one.name))
+        }
+    }
+}
+
+/// Whether somebody else's entry is waited for: until it is installed, or until it is one's own turn.
+fn is_awaited(one: &Wanted, entry: &Installed) -> bool {
+    entry.extension == one.name || entry.state != InstalledState::Installed
+}
+
+fn awaited(server: &Server, entry: &Installed) -> String {
+    let Installed { extension, by, .. } = entry;
+    format!("Taskserv '{}' is installing extension '{extension}' on Server '{}'", by.name, server.name_any())
+}
+
+/// The bundle whose script a step runs: the one that the server's list names, else the one that was chosen.
+pub(crate) fn bundle_of(taskserv: &Taskserv, server: &Server, step: &str) -> Option<Extension> {
+    let extension = extension_of(taskserv, step)?;
+    if let Some(entry) = place::find(server, extension).filter(|entry| is_ours(taskserv, entry)) {
+        let Installed { extension, version, digest, .. } = entry.clone();
+        return Some(Extension { name: extension, version, digest });
+    }
+    let status = taskserv.status.as_ref()?;
+    let mut chosen = status.resolved.iter().chain(&status.dependencies);
+    let ResolvedExtension { name, version, digest, .. } = chosen.find(|resolved| resolved.name == extension)?.clone();
+    Some(Extension { name, version, digest })
+}
+
+/// Gates of steps that are no longer in the plan.
+pub(crate) fn gates(taskserv: &Taskserv, facts: &Facts) -> BTreeMap<String, Gate> {
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    steps.iter().map(|step| (step.id.clone(), undo_gate(taskserv, facts, step))).collect()
+}
+
+/// What holds the undo of a step back. What another Taskserv needs, or looks after, is not removed by this one.
+fn undo_gate(taskserv: &Taskserv, facts: &Facts, step: &StepStatus) -> Gate {
+    let (Some(name), Some(extension)) = (server_of(&step.id), extension_of(taskserv, &step.id)) else {
+        return Gate::Open;
+    };
+    let server = facts.server(name);
+    let gate = gate(taskserv, name, server);
+    if matches!(gate, Gate::Gone(_)) {
+        return gate;
+    }
+    let uid = taskserv.uid().unwrap_or_default();
+    let Some(entry) = server.and_then(|server| place::find(server, extension)) else { return gate };
+    let ours = entry.by.uid == uid;
+    match entry.state {
+        InstalledState::Removing if ours => gate,
+        // This Taskserv has not left it yet: that comes first.
+        InstalledState::Installing | InstalledState::Installed if ours => {
+            Gate::Waiting(format!("Server '{name}' still lists extension '{extension}' as needed"))
+        }
+        InstalledState::Installing | InstalledState::Installed | InstalledState::Removing => {
+            Gate::Gone(format!("Taskserv '{}' looks after extension '{extension}' now", entry.by.name))
+        }
+    }
 }
 
 /// Forward a server must be Ready; backward it must only be reachable, and one that goes takes its services along.
@@ -142,74 +318,68 @@ fn gate(taskserv: &Taskserv, name: &str, server: Option<&Server>) -> Gate {
     Gate::Waiting(format!("Server '{name}' is not Ready: {}", server.ready_message()))
 }
 
-/// Stalled, where all that is left waits for servers that are stalled themselves: it would wait for ever (L1). Once such a
-/// server moves again, so does this.
+/// Stalled, where all that is left waits for servers, or Taskservs at work on them, that are stalled themselves: it would
+/// wait for ever (L1). Once one of them moves again, so does this.
 pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-    let words =
-        |name: &str, server: &Server| stuck(server).map(|condition| (name.to_owned(), condition.message.clone()));
+    let members = facts.members().ok()?;
     // Scripts wait for the addresses of fellow members and peers, too.
-    let listed = facts.servers.iter().filter(|(name, _)| taskserv.spec.servers.contains(name));
-    let around = listed.map(|(name, server)| (name, server)).chain(&facts.peers);
-    let nowhere = |server: &Server| server.status.as_ref().is_none_or(|status| status.addresses.is_empty());
-    let unaddressed = around.filter_map(|(name, server)| Some((name, server.as_ref().filter(|found| nowhere(found))?)));
-    let unaddressed: Vec<(&String, &Server)> = match inputs::asks_for_others(taskserv, facts) {
-        true => unaddressed.collect(),
+    let fellows = facts.servers.iter().filter(|(name, _)| members.contains(name));
+    let around = fellows.map(|(_, server)| server).chain(facts.peers.values()).flatten();
+    let nowhere = |server: &&Server| server.status.as_ref().is_none_or(|status| status.addresses.is_empty());
+    let unaddressed: Vec<&Server> = match inputs::asks_for_others(taskserv, facts) {
+        true => around.filter(nowhere).collect(),
         false => Vec::new(),
     };
+    let words =
+        |server: &Server| stuck(server).map(|condition| held_up_by("Server", &server.name_any(), &condition.message));
     let cause = |step: &StepStatus| {
-        let name = server_of(&step.id)?;
-        let server = facts.servers.iter().find(|(other, _)| other == name)?.1.as_ref()?;
-        words(name, server).or_else(|| unaddressed.iter().find_map(|(name, server)| words(name, server)))
+        let server = facts.server(server_of(&step.id)?)?;
+        if let Some(standing) = words(server) {
+            return Some(standing);
+        }
+        if let Some(entry) = awaited_by(taskserv, facts, server, step) {
+            let other = facts.others.get(&entry.by.uid)?;
+            return stuck(other).map(|condition| held_up_by("Taskserv", &other.name_any(), &condition.message));
+        }
+        unaddressed.iter().find_map(|server| words(server))
     };
-    let listed = |step: &StepStatus| {
-        server_of(&step.id).is_some_and(|name| taskserv.spec.servers.iter().any(|other| other == name))
-    };
+    let listed = |step: &StepStatus| server_of(&step.id).is_some_and(|name| members.iter().any(|other| other == name));
     // What is to be done, and what is to be undone because its server has left the list.
     let left = steps.iter().filter(|step| match listed(step) {
         true => step.phase == StepPhase::Pending,
         false => step.effect == StepEffect::Possible,
     });
-    let causes: Vec<(String, String)> = left.map(cause).collect::<Option<_>>()?;
-    let (name, words) = causes.first()?;
-    Some(held_up_by("Server", name, words))
+    let causes: Vec<Standing> = left.map(cause).collect::<Option<_>>()?;
+    causes.into_iter().next()
 }
 
-/// The bundle: pinned once per generation, so that a new one on offer changes nothing by itself (architecture §4).
-pub(crate) fn resolve(taskserv: &Taskserv, facts: &Facts) -> Result<ResolvedExtension, Standing> {
-    let wanted = &taskserv.spec.extension;
-    let generation = taskserv.metadata.generation.unwrap_or(0);
-    let deleting = taskserv.metadata.deletion_timestamp.is_some();
-    let pinned = taskserv.status.as_ref().and_then(|status| status.resolved.as_ref());
-    if let Some(pinned) = pinned.filter(|pinned| deleting || pinned.generation == generation) {
-        let ResolvedExtension { name, version, digest, .. } = pinned.clone();
-        return Ok(ResolvedExtension { name, version, digest, generation });
-    }
-    let requirement = match wanted.version.as_deref().map(VersionReq::parse).transpose() {
-        Ok(requirement) => requirement,
-        Err(error) => {
-            let text = format!("spec.extension.version: no SemVer requirement: {error}; write for example ^1.2");
-            return Err(Standing::stalled(reasons::INVALID, text));
-        }
-    };
-    let entries = facts.bundles.iter().filter_map(|offered| {
-        let version = Version::parse(&offered.version).ok()?;
-        Some(Entry { name: offered.name.clone(), version, digest: offered.digest.clone() })
-    });
-    let catalog = Catalog::new(entries);
-    let found = catalog.resolve(&wanted.name, requirement.as_ref());
-    let entry =
-        found.map_err(|error| Standing::stalled(reasons::UNKNOWN_REFERENCE, format!("spec.extension: {error}")))?;
-    let Entry { name, version, digest } = entry.clone();
-    Ok(ResolvedExtension { name, version: version.to_string(), digest, generation })
+/// Somebody else's entry that a step waits for.
+fn awaited_by<'a>(taskserv: &Taskserv, facts: &Facts, server: &'a Server, step: &StepStatus) -> Option<&'a Installed> {
+    let extension = extension_of(taskserv, &step.id)?;
+    let resolution = resolve(taskserv, facts).ok()?;
+    let wanted = wanted_on(taskserv, facts, &resolution, server).ok()?;
+    let one = wanted.iter().find(|wanted| wanted.name == extension)?;
+    // A step may wait for one that waits itself.
+    let needs = wanted.iter().filter_map(|wanted| place::find(server, &wanted.name));
+    needs.into_iter().find(|entry| !is_ours(taskserv, entry) && is_awaited(one, entry))
 }
 
-/// A row per server: the phase of its first step that is not done, and what its scripts reported.
+/// What still has to be struck out of a server's list before the object may go.
+pub(crate) fn still_listed(taskserv: &Taskserv, facts: &Facts) -> Option<String> {
+    let uid = taskserv.uid()?;
+    let known = facts.servers.iter().filter_map(|(_, server)| server.as_ref());
+    let mut staying = known.filter(|server| server.metadata.deletion_timestamp.is_none());
+    let server = staying.find(|server| place::installed(server).iter().any(|entry| concerns(entry, &uid)))?;
+    Some(format!("status.installed of Server '{}' still names it", server.name_any()))
+}
+
+/// A row per server: the phase of its first step that is not done, and what the extension's own scripts reported.
 pub(crate) fn rows(taskserv: &Taskserv) -> Vec<TaskservServer> {
     let mut rows: BTreeMap<String, TaskservServer> = BTreeMap::new();
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     for step in steps {
-        let Some(name) = server_of(&step.id) else { continue };
+        let Some((name, dependency)) = parts(&step.id) else { continue };
         let row = rows.entry(name.to_owned()).or_insert_with(|| TaskservServer {
             name: name.to_owned(),
             phase: StepPhase::Succeeded,
@@ -218,9 +388,11 @@ pub(crate) fn rows(taskserv: &Taskserv) -> Vec<TaskservServer> {
         if row.phase == StepPhase::Succeeded {
             row.phase = step.phase;
         }
-        row.outputs.extend(step.outputs.clone());
+        if dependency.is_none() {
+            row.outputs.extend(step.outputs.clone());
+        }
     }
-    rows.into_values().collect()
+    rows.into_values().take(MAX_ROWS).collect()
 }
 
 /// When the check of each server is old, where the spec says so: its interval after its end, and up to a tenth later, so

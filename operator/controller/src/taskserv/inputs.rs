@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use provisioning_api::conditions::reasons;
+use provisioning_api::taskserv::SecretReference;
 use provisioning_api::{Server, Taskserv};
 use provisioning_extensions::{Manifest, Timeouts};
 use provisioning_plan::conditions::Standing;
@@ -23,27 +24,56 @@ pub(crate) struct Surroundings {
     pub(crate) peers: BTreeMap<String, Vec<Peer>>,
 }
 
-/// The servers around, once all their addresses are known, and the bundle which says whether the scripts ask for them.
+/// What the scripts of one extension are given. Parameters, secrets and peers are those of the spec's own extension; what
+/// it requires is installed as its bundle comes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Given {
+    /// Parameters, without defaults.
+    pub(crate) parameters: BTreeMap<String, Value>,
+    /// Secrets by reference.
+    pub(crate) secrets: BTreeMap<String, SecretReference>,
+    /// Servers around.
+    pub(crate) surroundings: Surroundings,
+}
+
+/// What is given, once all addresses are known, and the bundle which says whether the scripts ask for them.
 ///
 /// # Errors
 /// Text for people: what is waited for. What was done before stays as it is meanwhile.
-pub(crate) fn surroundings(taskserv: &Taskserv, facts: &Facts, digest: &str) -> Result<Surroundings, String> {
+pub(crate) fn given(taskserv: &Taskserv, facts: &Facts, extension: &str, digest: &str) -> Result<Given, String> {
     let manifest = manifest(facts, digest).ok_or_else(|| {
-        let extension = &taskserv.spec.extension.name;
         format!(
             "the bundle of extension '{extension}' with digest {digest} is not on offer any more, or cannot be read"
         )
     })?;
-    let members = if manifest.members { taskserv.spec.servers.as_slice() } else { &[] };
+    let members = if manifest.members { facts.members().unwrap_or_default() } else { &[] };
+    let servers = told(facts, members)?;
+    if extension != taskserv.spec.extension.name {
+        let surroundings = Surroundings { servers, peers: BTreeMap::new() };
+        return Ok(Given { parameters: BTreeMap::new(), secrets: BTreeMap::new(), surroundings });
+    }
     let groups = taskserv.spec.peers.iter().map(|(group, names)| Ok((group.clone(), told(facts, names)?)));
-    Ok(Surroundings { servers: told(facts, members)?, peers: groups.collect::<Result<_, String>>()? })
+    Ok(Given {
+        parameters: own_parameters(taskserv, extension),
+        secrets: taskserv.spec.secret_parameters.clone(),
+        surroundings: Surroundings { servers, peers: groups.collect::<Result<_, String>>()? },
+    })
+}
+
+/// The parameters of the spec, for its own extension.
+pub(crate) fn own_parameters(taskserv: &Taskserv, extension: &str) -> BTreeMap<String, Value> {
+    match extension == taskserv.spec.extension.name {
+        true => taskserv.spec.parameters.clone(),
+        false => BTreeMap::new(),
+    }
 }
 
 /// Whether the scripts are told of other servers.
 pub(crate) fn asks_for_others(taskserv: &Taskserv, facts: &Facts) -> bool {
-    let pinned = taskserv.status.as_ref().and_then(|status| status.resolved.as_ref());
-    let members = pinned.and_then(|pinned| manifest(facts, &pinned.digest)).is_some_and(|manifest| manifest.members);
-    members || !taskserv.spec.peers.is_empty()
+    let status = taskserv.status.iter();
+    let mut pinned = status.flat_map(|status| status.resolved.iter().chain(&status.dependencies));
+    let has_members = pinned.any(|one| manifest(facts, &one.digest).is_some_and(|manifest| manifest.members));
+    has_members || !taskserv.spec.peers.is_empty()
 }
 
 fn told(facts: &Facts, names: &[String]) -> Result<Vec<Peer>, String> {
@@ -58,8 +88,7 @@ fn told(facts: &Facts, names: &[String]) -> Result<Vec<Peer>, String> {
 }
 
 fn find<'a>(facts: &'a Facts, name: &str) -> Option<&'a Server> {
-    let own = facts.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref());
-    own.or_else(|| facts.peers.get(name).and_then(Option::as_ref))
+    facts.server(name).or_else(|| facts.peers.get(name).and_then(Option::as_ref))
 }
 
 /// The bundle of this digest, while it is on offer.
@@ -67,7 +96,8 @@ fn on_offer<'a>(facts: &'a Facts, digest: &str) -> Option<&'a Offered> {
     facts.bundles.iter().find(|offered| offered.digest == digest)
 }
 
-fn manifest<'a>(facts: &'a Facts, digest: &str) -> Option<&'a Manifest> {
+/// What a bundle says of itself; nothing where it left the shelf, or cannot be read.
+pub(crate) fn manifest<'a>(facts: &'a Facts, digest: &str) -> Option<&'a Manifest> {
     on_offer(facts, digest)?.contents.manifest.as_ref()
 }
 
@@ -99,9 +129,11 @@ fn peers(taskserv: &Taskserv, facts: &Facts) -> Result<(), Standing> {
 }
 
 /// The parameters with the schema's defaults.
-pub(crate) fn parameters(taskserv: &Taskserv, facts: &Facts, digest: &str) -> BTreeMap<String, Value> {
-    let given = &taskserv.spec.parameters;
-    on_offer(facts, digest).map_or_else(|| given.clone(), |offered| offered.contents.with_defaults(given))
+pub(crate) fn with_defaults(given: BTreeMap<String, Value>, facts: &Facts, digest: &str) -> BTreeMap<String, Value> {
+    match on_offer(facts, digest) {
+        Some(offered) => offered.contents.with_defaults(&given),
+        None => given,
+    }
 }
 
 /// Timeouts of a bundle; the defaults for one that is no longer on offer.

@@ -1,10 +1,14 @@
-//! Taskserv: per server, install → check.
+//! Taskserv: per server, its extensions in dependency order, each install → check.
 
+mod claims;
 mod graph;
 mod inputs;
+mod place;
+mod reserve;
+mod resolve;
+mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,13 +16,14 @@ use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::conditions::{reasons, types};
+use provisioning_api::names::MAX_TASKSERV_STEPS;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{Direction, StepAction, StepPhase, StepStatus};
 use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::{Standing, State};
 use provisioning_plan::decision::{RemovedSteps, Verdict};
 use provisioning_plan::graph::{Gate, Graph};
-use provisioning_sdk::request::{Extension, RunnerRequest, Script, ScriptRequest};
+use provisioning_sdk::request::{RunnerRequest, Script, ScriptRequest};
 
 use crate::bundles::{Offered, offered};
 use crate::context::Context;
@@ -28,8 +33,13 @@ use crate::probes::ask_for_a_look;
 use crate::probing::{self, Opinion, Question};
 use crate::watches::Stores;
 
-use graph::Surroundings;
+use inputs::{Given, Surroundings};
+use resolve::resolve;
+
+pub(crate) use graph::extension_of;
 pub use graph::server_of;
+pub(crate) use place::concerns;
+pub(crate) use reserve::bury;
 
 /// What reaching a server and bringing the bundle may take on top of the script's own time, seconds.
 const TRANSPORT: i64 = 90;
@@ -39,8 +49,12 @@ const LOST_SIGHT: [&str; 2] = ["Unreachable", "HostKeyMismatch"];
 /// What a Taskserv looks at.
 #[derive(Debug)]
 pub struct Facts {
-    /// Its Servers, in the order of the spec and then those that have steps yet; `None` where there is none.
+    /// Names of the Servers that the spec means, or why that cannot be said.
+    pub members: Result<Vec<String>, Standing>,
+    /// These Servers, and then those that have steps yet or have it on their lists; `None` where there is none.
     pub servers: Vec<(String, Option<Server>)>,
+    /// Other Taskservs on these Servers, by uid.
+    pub others: BTreeMap<String, Taskserv>,
     /// Servers that its scripts are told of; `None` where there is none.
     pub peers: BTreeMap<String, Option<Server>>,
     /// Names of all Servers, for "did you mean".
@@ -51,6 +65,21 @@ pub struct Facts {
     pub probes: Vec<(Question, Opinion)>,
 }
 
+impl Facts {
+    /// Names of the Servers that the spec means.
+    ///
+    /// # Errors
+    /// Why that cannot be said.
+    fn members(&self) -> Result<&[String], Standing> {
+        self.members.as_deref().map_err(Clone::clone)
+    }
+
+    /// One of the Servers, if it is there.
+    fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref())
+    }
+}
+
 impl Kind for Taskserv {
     const KIND: &'static str = "Taskserv";
     type Facts = Facts;
@@ -59,32 +88,10 @@ impl Kind for Taskserv {
         &stores.taskservs
     }
 
-    fn observe(&self, ctx: &Context, _: Option<&WorkspaceView>) -> impl Future<Output = Result<Facts, Error>> + Send {
-        let namespace = self.namespace().unwrap_or_default();
-        let mut names = self.spec.servers.clone();
-        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-        for name in steps.iter().filter_map(|step| server_of(&step.id)) {
-            if !names.iter().any(|other| other == name) {
-                names.push(name.to_owned());
-            }
-        }
-        let find = |name: String| {
-            let server = by_name(&ctx.stores.servers, &namespace, &name);
-            (name, server)
-        };
-        let all = in_namespace(&ctx.stores.servers, &namespace);
-        let peers = self.spec.peers.values().flatten().map(|name| find(name.clone())).collect();
-        let bundles = offered(ctx);
-        let questions = probing::probed(self, &bundles)
-            .map(|contents| probing::questions(self, contents, |name| find(name.to_owned()).1));
-        let facts = Facts {
-            probes: ctx.probing.opinions(self, questions.unwrap_or_default()),
-            peers,
-            servers: names.into_iter().map(find).collect(),
-            known_servers: all.iter().map(|server| server.name_any()).collect(),
-            bundles,
-        };
-        std::future::ready(Ok(facts))
+    async fn observe(&self, ctx: &Context, workspace: Option<&WorkspaceView>) -> Result<Facts, Error> {
+        let mut facts = look(self, ctx);
+        claims::settle(self, ctx, workspace, &mut facts).await?;
+        Ok(facts)
     }
 
     fn graph(&self, facts: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
@@ -93,12 +100,10 @@ impl Kind for Taskserv {
 
     fn task(&self, facts: &Facts, step: &StepStatus) -> Result<Task, String> {
         let name = server_of(&step.id).ok_or("the step names no server")?;
-        let server = facts.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref());
-        let server = server.ok_or_else(|| format!("Server '{name}' is gone"))?;
+        let server = facts.server(name).ok_or_else(|| format!("Server '{name}' is gone"))?;
         let target = crate::server::target(server).ok_or_else(|| format!("Server '{name}' has no address yet"))?;
-        let resolved = self.status.as_ref().and_then(|status| status.resolved.clone());
-        let resolved = resolved.ok_or("no bundle was chosen yet")?;
-        let timeouts = graph::timeouts(facts, &resolved.digest);
+        let extension = graph::bundle_of(self, server, &step.id).ok_or("no bundle was chosen yet")?;
+        let timeouts = inputs::timeouts(facts, &extension.digest);
         let (script, timeout) = match (step.action, step.open_direction()) {
             (StepAction::Install, Some(Direction::Undo)) => (Script::Uninstall, timeouts.uninstall),
             (StepAction::Install, _) => (Script::Install, timeouts.install),
@@ -114,18 +119,19 @@ impl Kind for Taskserv {
                 _,
             ) => return Err(format!("a Taskserv has no step that does {:?}", step.action)),
         };
-        let extension = Extension {
-            name: resolved.name.clone(),
-            version: resolved.version.clone(),
-            digest: resolved.digest.clone(),
-        };
-        let bundle = Some(provisioning_extensions::config_map_name(&resolved.name, &resolved.digest));
-        let parameters = graph::parameters(self, facts, &resolved.digest);
+        let bundle = Some(provisioning_extensions::config_map_name(&extension.name, &extension.digest));
+        let given = inputs::given(self, facts, &extension.name, &extension.digest);
         // What is taken away needs no other server, nor what was secret: both may be gone.
-        let undo = script == Script::Uninstall;
-        let surroundings =
-            if undo { Surroundings::default() } else { graph::surroundings(self, facts, &resolved.digest)? };
-        let secrets = if undo { BTreeMap::new() } else { self.spec.secret_parameters.clone() };
+        let Given { parameters, secrets, surroundings } = match (script, given) {
+            (Script::Uninstall, given) => Given {
+                parameters: given
+                    .map_or_else(|_| inputs::own_parameters(self, &extension.name), |given| given.parameters),
+                secrets: BTreeMap::new(),
+                surroundings: Surroundings::default(),
+            },
+            (Script::Install | Script::Check, given) => given?,
+        };
+        let parameters = inputs::with_defaults(parameters, facts, &extension.digest);
         let Surroundings { servers, peers } = surroundings;
         let script = ScriptRequest { target, extension, script, parameters, secrets, servers, peers };
         let request = RunnerRequest::Script(script);
@@ -133,11 +139,12 @@ impl Kind for Taskserv {
     }
 
     fn publish(&mut self, facts: &Facts) {
-        let chosen = graph::resolve(self, facts).ok();
+        let chosen = resolve(self, facts).ok();
         let rows = graph::rows(self);
         let status = self.status.get_or_insert_default();
         if let Some(chosen) = chosen {
-            status.resolved = Some(chosen);
+            status.resolved = Some(chosen.own);
+            status.dependencies = chosen.dependencies;
         }
         status.servers = rows;
     }
@@ -145,6 +152,10 @@ impl Kind for Taskserv {
     fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
         if by_steps.reason == reasons::WAITING {
             return graph::held_up(self, facts);
+        }
+        if by_steps.reason == reasons::SUCCEEDED && facts.members().is_ok_and(<[String]>::is_empty) {
+            let text = "no Server of this namespace matches spec.serverSelector yet";
+            return Some(Standing::reconciling(reasons::WAITING, text));
         }
         let looks = self.only_looks_again(by_steps);
         if by_steps.state != State::Ready && !looks {
@@ -158,6 +169,14 @@ impl Kind for Taskserv {
         graph::checked_again(self)
     }
 
+    fn held_by(&self, facts: &Facts) -> Option<String> {
+        graph::still_listed(self, facts)
+    }
+
+    fn max_steps() -> usize {
+        MAX_TASKSERV_STEPS
+    }
+
     fn gates(&self, facts: &Facts) -> BTreeMap<String, Gate> {
         graph::gates(self, facts)
     }
@@ -168,8 +187,8 @@ impl Kind for Taskserv {
         let lost =
             steps.iter().filter(|step| step.phase == StepPhase::Failed && LOST_SIGHT.contains(&step.reason.as_str()));
         let back = lost.filter(|step| {
-            let server = server_of(&step.id).and_then(|name| facts.servers.iter().find(|(other, _)| other == name));
-            server.and_then(|(_, server)| server.as_ref()).is_some_and(|server| was_seen_after(server, step))
+            let server = server_of(&step.id).and_then(|name| facts.server(name));
+            server.is_some_and(|server| was_seen_after(server, step))
         });
         back.map(|step| step.id.clone()).collect()
     }
@@ -181,8 +200,7 @@ impl Kind for Taskserv {
     /// A server that did not answer is looked at again by its own controller: its address may have changed.
     async fn after_end(&self, ctx: &Context, facts: &Facts, ended: &[StepStatus]) -> Result<(), Error> {
         for step in ended.iter().filter(|step| step.class.is_some() && LOST_SIGHT.contains(&step.reason.as_str())) {
-            let server = server_of(&step.id).and_then(|name| facts.servers.iter().find(|(other, _)| other == name));
-            let Some((_, Some(server))) = server else { continue };
+            let Some(server) = server_of(&step.id).and_then(|name| facts.server(name)) else { continue };
             if server.is_ready() {
                 // The run first: a long value is cut at its end.
                 let value = format!("{}/{}/{}", step.run, step.id, self.name_any());
@@ -190,6 +208,59 @@ impl Kind for Taskserv {
             }
         }
         Ok(())
+    }
+}
+
+/// Everything from the caches.
+fn look(taskserv: &Taskserv, ctx: &Context) -> Facts {
+    let namespace = taskserv.namespace().unwrap_or_default();
+    let all = in_namespace(&ctx.stores.servers, &namespace);
+    let readable: Vec<&Server> = all.iter().filter_map(|guarded| guarded.0.as_ref().ok()).collect();
+    let other = |name: &str| by_name(&ctx.stores.taskservs, &namespace, name);
+    let mut facts = facts(taskserv, &readable, other, offered(ctx));
+    let questions = probing::probed(taskserv, &facts.bundles)
+        .map(|contents| probing::questions(taskserv, contents, |name| facts.server(name).cloned()));
+    facts.probes = ctx.probing.opinions(taskserv, questions.unwrap_or_default());
+    facts
+}
+
+/// (pure) What concerns a Taskserv, of all Servers and Taskservs of its namespace; nothing of its probes.
+fn facts(
+    taskserv: &Taskserv,
+    all: &[&Server],
+    other: impl Fn(&str) -> Option<Taskserv>,
+    bundles: Vec<Offered>,
+) -> Facts {
+    let uid = taskserv.uid().unwrap_or_default();
+    let members = select::members(taskserv, all.iter().copied());
+    let mut names: Vec<String> = members.clone().unwrap_or_default();
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let with_steps = steps.iter().filter_map(|step| server_of(&step.id).map(str::to_owned));
+    let listed = all.iter().filter(|server| place::installed(server).iter().any(|entry| concerns(entry, &uid)));
+    for name in with_steps.chain(listed.map(|server| server.name_any())) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let find = |name: String| {
+        let server = all.iter().find(|server| server.name_any() == name).map(|server| (*server).clone());
+        (name, server)
+    };
+    let servers: Vec<(String, Option<Server>)> = names.into_iter().map(find).collect();
+    let entries = servers.iter().filter_map(|(_, server)| server.as_ref()).flat_map(place::installed);
+    let users = entries.flat_map(|entry| entry.required_by.iter().chain([&entry.by])).filter(|user| user.uid != uid);
+    let known = users.filter_map(|user| {
+        let known = other(&user.name).filter(|known| known.uid().as_deref() == Some(user.uid.as_str()))?;
+        Some((user.uid.clone(), known))
+    });
+    Facts {
+        others: known.collect(),
+        peers: taskserv.spec.peers.values().flatten().map(|name| find(name.clone())).collect(),
+        known_servers: all.iter().map(|server| server.name_any()).collect(),
+        bundles,
+        probes: Vec::new(),
+        members,
+        servers,
     }
 }
 
@@ -234,5 +305,7 @@ fn was_seen_after(server: &Server, step: &StepStatus) -> bool {
     server.is_ready() && reached.filter_map(|other| other.finished_at.as_ref()).any(|time| Some(time.0) > failed)
 }
 
+#[cfg(test)]
+mod probe_tests;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,2 @@
+# Calls.
+def main [request: path] { "cuckoo" | save --force /srv/cuckoo }

@@ -1,0 +1,2 @@
+# Is silent.
+def main [request: path] { rm --force /srv/cuckoo }

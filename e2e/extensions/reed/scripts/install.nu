@@ -1,0 +1,5 @@
+# Plants the reed.
+def main [request: path] {
+  mkdir /srv/reed
+  "a stalk" | save --force /srv/reed/stalk
+}

@@ -1,0 +1,2 @@
+# Cuts it.
+def main [request: path] { rm --recursive --force /srv/reed }

@@ -1,0 +1,2 @@
+# Says which version it is.
+def main [request: path] { "1.1.0" | save --force /srv/tern }

@@ -1,0 +1,2 @@
+# Takes it away.
+def main [request: path] { rm --force /srv/tern }

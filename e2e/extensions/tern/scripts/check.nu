@@ -1,0 +1,4 @@
+# Whether it is this version.
+def main [request: path] {
+  if (open --raw /srv/tern | str trim) != "1.0.0" { exit 1 }
+}
