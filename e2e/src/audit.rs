@@ -43,6 +43,8 @@ struct Line {
 
 #[derive(Deserialize)]
 struct User {
+    /// Absent where nobody was recognised: the token of a Pod that is gone.
+    #[serde(default)]
     username: String,
 }
 
