@@ -1,5 +1,6 @@
 //! One test: its namespace, its objects, its end.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::future::Future;
 use std::io::Write;
@@ -188,6 +189,22 @@ impl Case {
         Ok(())
     }
 
+    /// A folder of `examples/` as it is, but for the namespace, which this test has made.
+    ///
+    /// # Errors
+    /// Where a file is not there, or names no namespace.
+    pub fn example(&self, folder: &str) -> Result<String> {
+        let mut text = String::new();
+        for file in ["2-workspace.yaml", "3-provider.yaml", "4-workflow.yaml"] {
+            let path = crate::repository().join("examples").join(folder).join(file);
+            let yaml = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+            let theirs = format!("namespace: {folder}");
+            ensure!(yaml.contains(&theirs), "{file} has no namespace");
+            text.push_str(&format!("---\n{}\n", yaml.replace(&theirs, &format!("namespace: {}", self.namespace))));
+        }
+        Ok(text)
+    }
+
     /// `kubectl -n NAMESPACE …`, to its end, whatever that is.
     ///
     /// # Errors
@@ -260,6 +277,28 @@ impl Case {
         let api = Api::<Pod>::namespaced(self.cluster.client.clone(), &self.cluster.site);
         let parameters = ListParams::default().labels(&format!("{LABEL_OWNER_NAMESPACE}={}", self.namespace));
         Ok(api.list(&parameters).await?.items)
+    }
+
+    /// Kind and name → resourceVersion of the objects that a user writes: they tell whether anything was written.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn versions(&self) -> Result<BTreeMap<String, String>> {
+        let mut found = BTreeMap::new();
+        self.add_versions::<Workspace>(&mut found).await?;
+        self.add_versions::<ProviderConfig>(&mut found).await?;
+        self.add_versions::<provisioning_api::Server>(&mut found).await?;
+        self.add_versions::<provisioning_api::Taskserv>(&mut found).await?;
+        self.add_versions::<provisioning_api::BatchWorkflow>(&mut found).await?;
+        Ok(found)
+    }
+
+    async fn add_versions<K: Kind>(&self, found: &mut BTreeMap<String, String>) -> Result<()> {
+        for object in self.api::<K>().list(&Default::default()).await? {
+            let name = format!("{} {}", <K as Resource>::kind(&()), object.name_any());
+            found.insert(name, object.resource_version().unwrap_or_default());
+        }
+        Ok(())
     }
 
     /// The disks on this machine that belong to servers of this workspace.

@@ -10,38 +10,25 @@ use futures::stream::BoxStream;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::ResourceExt;
 use kube::api::{Api, ListParams, WatchEvent};
-use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::{
     ANNOTATION_STEP_ID, JOB_MANAGER, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_RUN, MANAGER,
 };
 use provisioning_api::steps::{Direction, StepPhase};
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
-use provisioning_e2e::{Case, DEADLINE, Kind, Redis, case, condition, describe, repository, step};
+use provisioning_api::{BatchWorkflow, Server, Taskserv, Workspace};
+use provisioning_e2e::{Case, DEADLINE, Kind, Redis, case, condition, describe, step};
 use serde_json::json;
 
 /// How long a thing that must not happen is waited for.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// examples/first as it is, but for the namespace, which `case` has made.
-fn first_example(case: &Case) -> Result<String> {
-    let mut text = String::new();
-    for file in ["2-workspace.yaml", "3-provider.yaml", "4-workflow.yaml"] {
-        let path = repository().join("examples/first").join(file);
-        let yaml = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-        let ours = format!("namespace: {}", case.namespace);
-        ensure!(yaml.contains("namespace: first"), "{file} has no namespace");
-        text.push_str(&format!("---\n{}\n", yaml.replace("namespace: first", &ours)));
-    }
-    Ok(text)
-}
-
 #[test]
 #[ignore = "needs a cluster: scripts/e2e"]
 fn the_first_example_runs_once_as_planned_and_goes_in_reverse() {
     case("the_first_example_runs_once_as_planned_and_goes_in_reverse", |case: Case| async move {
-        let example = first_example(&case)?;
+        let example = case.example("first")?;
         case.apply_yaml(&example).await?;
         case.ready::<BatchWorkflow>("first").await?;
         case.rule("the example ends Ready");
@@ -158,19 +145,7 @@ async fn creates_are_counted(case: &Case, machines: usize, runs: usize) -> Resul
 
 /// kind/name → resourceVersion of all that a second apply could touch.
 async fn versions(case: &Case) -> Result<BTreeMap<String, String>> {
-    async fn add<K: Kind>(case: &Case, versions: &mut BTreeMap<String, String>) -> Result<()> {
-        for object in case.api::<K>().list(&Default::default()).await? {
-            let name = format!("{} {}", <K as Resource>::kind(&()), object.name_any());
-            versions.insert(name, object.resource_version().unwrap_or_default());
-        }
-        Ok(())
-    }
-    let mut found = BTreeMap::new();
-    add::<Workspace>(case, &mut found).await?;
-    add::<ProviderConfig>(case, &mut found).await?;
-    add::<Server>(case, &mut found).await?;
-    add::<Taskserv>(case, &mut found).await?;
-    add::<BatchWorkflow>(case, &mut found).await?;
+    let mut found = case.versions().await?;
     for job in Api::<Job>::namespaced(case.cluster.client.clone(), &case.namespace).list(&Default::default()).await? {
         found.insert(format!("Job {}", job.name_any()), job.resource_version().unwrap_or_default());
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
 use kube::api::Api;
-use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::MANAGER;
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, ProviderConfig, Taskserv, Workspace};
 use provisioning_e2e::{Case, DEADLINE, Kind, case, condition, repository};
 use serde_json::{Value, json};
 
@@ -43,20 +43,9 @@ fn first_folder(case: &Case) -> Result<tempfile::TempDir> {
 
 /// kind/name → resourceVersion of the namespace and all objects in it.
 async fn versions(case: &Case) -> Result<BTreeMap<String, String>> {
-    async fn add<K: Kind>(case: &Case, versions: &mut BTreeMap<String, String>) -> Result<()> {
-        for object in case.api::<K>().list(&Default::default()).await? {
-            let name = format!("{} {}", <K as Resource>::kind(&()), object.name_any());
-            versions.insert(name, object.resource_version().unwrap_or_default());
-        }
-        Ok(())
-    }
     let namespace = Api::<Namespace>::all(case.cluster.client.clone()).get(&case.namespace).await?;
-    let mut found = BTreeMap::from([("Namespace".to_owned(), namespace.resource_version().unwrap_or_default())]);
-    add::<Workspace>(case, &mut found).await?;
-    add::<ProviderConfig>(case, &mut found).await?;
-    add::<Server>(case, &mut found).await?;
-    add::<Taskserv>(case, &mut found).await?;
-    add::<BatchWorkflow>(case, &mut found).await?;
+    let mut found = case.versions().await?;
+    found.insert("Namespace".to_owned(), namespace.resource_version().unwrap_or_default());
     Ok(found)
 }
 

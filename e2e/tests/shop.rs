@@ -14,21 +14,6 @@ const PATIENCE: Duration = Duration::from_secs(420);
 /// A stopped service is seen by the second or third look at it.
 const NOTICED: Duration = Duration::from_secs(90);
 
-/// examples/shop as it is, but for the namespace, which `case` has made.
-fn example(case: &Case) -> Result<String> {
-    let mut text = String::new();
-    for file in ["2-workspace.yaml", "3-provider.yaml", "4-workflow.yaml"] {
-        let path = repository().join("examples/shop").join(file);
-        let yaml = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-        ensure!(yaml.contains("namespace: shop"), "{file} has no namespace");
-        text.push_str(&format!(
-            "---\n{}\n",
-            yaml.replace("namespace: shop", &format!("namespace: {}", case.namespace))
-        ));
-    }
-    Ok(text)
-}
-
 /// The proof of the demo; its words, or what it complains of.
 async fn proof(case: &Case) -> Result<Result<String, String>> {
     let script = repository().join("scripts/proof-shop");
@@ -43,7 +28,7 @@ fn the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed() {
     case("the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed", |case: Case| async move {
         let password = format!("--from-literal=password={}", case.namespace);
         case.kubectl(&["create", "secret", "generic", "taskserv-store", &password], "").await?.success()?;
-        case.apply_yaml(&example(&case)?).await?;
+        case.apply_yaml(&case.example("shop")?).await?;
         case.wait_for::<BatchWorkflow>("shop", "Ready", PATIENCE, is_ready).await?;
         case.rule("three servers, five services and a cluster are Ready");
         let workflow = case.get::<BatchWorkflow>("shop").await?;

@@ -116,11 +116,24 @@ fn fill<K: Kind>(object: &mut DynamicObject, owner: &K, step: &StepStatus, child
     object.data["spec"] = child.spec.clone();
 }
 
+/// Lets go of the children that an owner no longer stands for; of all of them at its own end.
+///
+/// # Errors
+/// Where the API server refuses.
+pub async fn release_left<K: Kind>(ctx: &Context, owner: &K, all: bool) -> Result<(), Error> {
+    // At its own end the caches are not enough: a child may have been made that they have not seen.
+    let left = if all { owned(ctx, owner).await? } else { view::left_behind(&ctx.stores, owner) };
+    for (kind, name) in left {
+        release(ctx, owner, kind, &name).await?;
+    }
+    Ok(())
+}
+
 /// Takes our labels off a child: from now on it stands for itself, and nobody holds it back.
 ///
 /// # Errors
 /// Where the API server refuses.
-pub async fn release<K: Kind>(ctx: &Context, owner: &K, kind: &str, name: &str) -> Result<(), Error> {
+async fn release<K: Kind>(ctx: &Context, owner: &K, kind: &str, name: &str) -> Result<(), Error> {
     let namespace = owner.namespace().unwrap_or_default();
     let (api, _) = api(ctx, &namespace, kind);
     let patch = serde_json::json!({"metadata": {
@@ -142,7 +155,7 @@ const CHILD_KINDS: [&str; 3] = ["Server", "Taskserv", "Cluster"];
 ///
 /// # Errors
 /// Where it does not answer.
-pub async fn owned<K: Kind>(ctx: &Context, owner: &K) -> Result<Vec<(&'static str, String)>, Error> {
+async fn owned<K: Kind>(ctx: &Context, owner: &K) -> Result<Vec<(&'static str, String)>, Error> {
     let namespace = owner.namespace().unwrap_or_default();
     let labels = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={}", owner.uid().unwrap_or_default()));
     let mut found = Vec::new();

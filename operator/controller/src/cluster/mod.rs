@@ -24,8 +24,8 @@ use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::ids::StepId;
 use provisioning_plan::observed::{Outcome, RunView};
 
+use crate::children::release_left;
 use crate::children::view::{self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding};
-use crate::children::{owned, release};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, by_name, in_namespace};
 use crate::error::Error;
@@ -151,13 +151,8 @@ impl Kind for Cluster {
         false
     }
 
-    async fn release(&self, ctx: &Context, all: bool) -> Result<(), Error> {
-        // At its own end the caches are not enough: a child may have been made that they have not seen.
-        let left = if all { owned(ctx, self).await? } else { children::left_behind(&ctx.stores, self) };
-        for (kind, name) in left {
-            release(ctx, self, kind, &name).await?;
-        }
-        Ok(())
+    fn release(&self, ctx: &Context, all: bool) -> impl Future<Output = Result<(), Error>> + Send {
+        release_left(ctx, self, all)
     }
 
     fn removed(&self) -> RemovedSteps {
