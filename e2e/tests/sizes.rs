@@ -112,18 +112,20 @@ async fn stored<K: Kind + RunsSteps>(case: &Case, name: &str, edges: usize) -> R
 #[ignore = "needs a cluster: make e2e"]
 fn the_largest_status_is_stored_and_left_to_the_operator_that_wrote_it() {
     case("the_largest_status_is_stored_and_left_to_the_operator_that_wrote_it", |case: Case| async move {
-        case.apply(&case.redis_on("cache", &["heron"])).await?;
+        let marks = json!({"e2e.provisioning.dev/status-by-hand": "true"});
+        let mut cache = case.redis_on("cache", &["heron"]);
+        cache["metadata"]["annotations"] = marks.clone();
+        case.apply(&cache).await?;
         stored::<Taskserv>(&case, "cache", 2).await?;
-        case.apply(
-            &json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "colony"},
-            "spec": {"serverGroups": [{"name": "nests", "servers": ["heron"]}]}}),
-        )
-        .await?;
+        case.apply(&json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "colony", "annotations": marks},
+            "spec": {"serverGroups": [{"name": "nests", "servers": ["heron"]}]}}))
+            .await?;
         stored::<Cluster>(&case, "colony", 4).await?;
         let step =
             json!({"name": "heron", "apply": {"server": {"name": "heron", "spec": case.server("heron")["spec"]}}});
         case.apply(&json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow",
-            "metadata": {"name": "flight"}, "spec": {"steps": [step]}}))
+            "metadata": {"name": "flight", "annotations": marks}, "spec": {"steps": [step]}}))
             .await?;
         stored::<BatchWorkflow>(&case, "flight", 16).await
     });

@@ -15,6 +15,9 @@ import (
 // during an end-to-end run, a file for each kind. scripts/e2e sets it.
 const watched = "GITOPS_WATCHED"
 
+// byHand is the annotation of an object whose status a test of the run writes, in the operator's place.
+const byHand = "e2e.provisioning.dev/status-by-hand"
+
 // looks reads the looks of one file; the last one may be half written.
 func looks(t *testing.T, path string) []Look {
 	t.Helper()
@@ -54,13 +57,17 @@ func TestEachStatusOfARunIsJudgedAsItStands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects := 0
+	objects, leftOut := 0, 0
 	for _, kind := range kinds(t) {
 		histories := make(map[string]*History)
 		count := make(map[string]int)
 		for _, look := range looks(t, filepath.Join(folder, kind+".json")) {
 			if look.Object.GetKind() != kind {
 				continue // A bookmark or an error of the watch.
+			}
+			if look.Object.GetAnnotations()[byHand] != "" {
+				leftOut++
+				continue
 			}
 			uid := string(look.Object.GetUID())
 			if histories[uid] == nil {
@@ -77,7 +84,8 @@ func TestEachStatusOfARunIsJudgedAsItStands(t *testing.T) {
 		objects += len(histories)
 		t.Logf("%s: %d objects, looks by kstatus %v", kind, len(histories), count)
 	}
-	if objects == 0 {
+	t.Logf("%d looks at statuses written by hand are left out", leftOut)
+	if objects+leftOut == 0 {
 		t.Error("no object was seen")
 	}
 }
