@@ -4,9 +4,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kube::ResourceExt;
+use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::StepPhase;
 use provisioning_api::{BatchWorkflow, Cluster};
 use provisioning_e2e::{Case, case, describe, is_ready, repository, step};
+use serde_json::json;
 use tokio::process::Command;
 
 /// Three machines and seven services, on a loaded machine.
@@ -38,9 +41,49 @@ fn the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed() {
         let words = proof(&case).await?.map_err(anyhow::Error::msg)?;
         ensure!(words.lines().count() == 3, "{words}");
         case.rule("both web servers in turn, a row, a value");
+        a_dump_is_written_once_for_each_time_that_it_is_asked_for(&case).await?;
         a_stopped_nginx_is_noticed(&case).await?;
         Ok(())
     });
+}
+
+/// A workflow that runs a script of `postgres` where it is installed.
+async fn a_dump_is_written_once_for_each_time_that_it_is_asked_for(case: &Case) -> Result<()> {
+    let nightly = |keep: u32| {
+        json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow", "metadata": {"name": "nightly"},
+            "spec": {"steps": [{"name": "dump", "timeoutSeconds": 120, "run": {"extension": {"name": "postgres"},
+                "script": "dump", "servers": ["robin"], "parameters": {"database": "shop", "keep": keep}}}]}})
+    };
+    let ends = || async {
+        let runs = case.server_runs("robin").await?;
+        anyhow::Ok(runs.iter().filter(|run| run.script == "dump" && run.event == "end").count())
+    };
+    for (keep, written) in [(2, 1), (3, 2)] {
+        case.apply(&nightly(keep)).await?;
+        let is_done = |workflow: &BatchWorkflow| is_ready(workflow) && is_observed(workflow);
+        case.wait_for::<BatchWorkflow>("nightly", "Ready", NOTICED, is_done).await?;
+        ensure!(ends().await? == written, "{} dumps were written, not {written}", ends().await?);
+    }
+    let workflow = case.get::<BatchWorkflow>("nightly").await?;
+    let file = step(&workflow, "dump").and_then(|step| step.outputs.get("file").cloned());
+    let file = file.with_context(|| format!("no output: {}", describe(&workflow)))?;
+    let list = case.on_server("robin", &format!("runuser -u postgres -- pg_restore --list {file}")).await?;
+    ensure!(list.contains("TABLE public"), "{list}");
+    case.rule("a run step writes a dump that pg_restore reads, and a changed one writes another");
+    let applied = case.get::<BatchWorkflow>("nightly").await?.resource_version();
+    case.reconcile::<BatchWorkflow>("nightly").await?;
+    let heard = |workflow: &BatchWorkflow| {
+        is_ready(workflow) && workflow.resource_version() != applied && is_observed(workflow)
+    };
+    case.wait_for::<BatchWorkflow>("nightly", "Ready as before", NOTICED, heard).await?;
+    ensure!(ends().await? == 2, "it was run again though nothing had changed");
+    case.rule("unchanged it is not run again, also where a new try is asked for");
+    case.delete::<BatchWorkflow>("nightly").await?;
+    case.gone::<BatchWorkflow>("nightly", NOTICED).await
+}
+
+fn is_observed(workflow: &BatchWorkflow) -> bool {
+    workflow.run_status().is_some_and(|status| Some(status.observed_generation) == workflow.metadata.generation)
 }
 
 async fn a_stopped_nginx_is_noticed(case: &Case) -> Result<()> {

@@ -1,14 +1,17 @@
 //! BatchWorkflow: steps over objects of our kinds.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::cluster::ClusterSpec;
 use crate::server::ServerSpec;
 use crate::shared::{DeletionPolicy, OnFailure, RetryPolicy, runs_steps};
 use crate::steps::{DependencyType, RunStatus};
-use crate::taskserv::TaskservSpec;
+use crate::taskserv::{ExtensionReference, SecretReference, TaskservSpec};
 
 /// The steps that are wanted.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,7 +71,7 @@ fn default_deletion_policy() -> DeletionPolicy {
 /// One step of a workflow.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.dependsOn) || self.dependsOn.all(d, d.step != self.name)").message("a step cannot depend on itself"))]
-#[x_kube(validation = Rule::new("[has(self.apply), has(self.delete), has(self.wait)].filter(given, given).size() == 1").message("give exactly one of apply, delete and wait"))]
+#[x_kube(validation = Rule::new("[has(self.apply), has(self.delete), has(self.run), has(self.wait)].filter(given, given).size() == 1").message("give exactly one of apply, delete, run and wait"))]
 #[x_kube(validation = Rule::new("has(self.apply) == has(oldSelf.apply) && (!has(self.apply) || ((has(self.apply.server) ? self.apply.server.name : '') == (has(oldSelf.apply.server) ? oldSelf.apply.server.name : '') && (has(self.apply.taskserv) ? self.apply.taskserv.name : '') == (has(oldSelf.apply.taskserv) ? oldSelf.apply.taskserv.name : '') && (has(self.apply.cluster) ? self.apply.cluster.name : '') == (has(oldSelf.apply.cluster) ? oldSelf.apply.cluster.name : '')))").message("the object that a step applies is immutable: remove the step and add one of another name"))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowStep {
@@ -88,13 +91,17 @@ pub struct WorkflowStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
-    /// Creates or updates an object and waits until it is Ready. A step has exactly one of apply, delete and wait.
+    /// Creates or updates an object and waits until it is Ready. A step has exactly one of apply, delete,
+    /// run and wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<ApplyAction>,
     /// Deletes an object of this namespace and waits until it is gone; one that is not there is done. What another
     /// workflow made is left alone: the step fails with both names. It cannot be undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete: Option<DeleteAction>,
+    /// Runs a script of an extension on servers, once for each time that the step is planned. It cannot be undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunAction>,
     /// Waits until a condition over an object of this namespace holds, at most timeoutSeconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<WaitAction>,
@@ -184,6 +191,29 @@ impl DeletedKind {
             DeletedKind::Cluster => "Cluster",
         }
     }
+}
+
+/// The script that a `run` step runs, and where.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!(self.script in ['install', 'check', 'uninstall'])").message("install, check and uninstall belong to a Taskserv: apply one").field_path(".script"))]
+#[serde(rename_all = "camelCase")]
+pub struct RunAction {
+    /// The extension. On a server that has it installed in a version which will do, it is that one; else the newest.
+    pub extension: ExtensionReference,
+    /// Name of one of its scripts for workflows, for example `dump`; `provisioning extension show NAME` lists them.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub script: String,
+    /// Names of the Servers, each of which has to be Ready. On each it is a step of its own, `STEP/SERVER`.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")), extend("x-kubernetes-list-type" = "set"))]
+    pub servers: Vec<String>,
+    /// Parameters of the script. At most 64, never a secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schemas::parameters")]
+    pub parameters: BTreeMap<String, Value>,
+    /// Secrets of the extension that the script is given, by name, each a reference to a Secret of this namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schemas::secret_parameters")]
+    pub secret_parameters: BTreeMap<String, SecretReference>,
 }
 
 /// What a `wait` step waits for.

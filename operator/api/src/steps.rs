@@ -32,6 +32,8 @@ pub enum StepAction {
     Delete,
     /// Waits until a condition over an object of our kinds holds. Without effect.
     Wait,
+    /// Runs a script of an extension on a server, other than its installation. What it does cannot be undone.
+    Run,
 }
 
 impl StepAction {
@@ -44,7 +46,23 @@ impl StepAction {
             | StepAction::Reach
             | StepAction::Check
             | StepAction::Delete
-            | StepAction::Wait => false,
+            | StepAction::Wait
+            | StepAction::Run => false,
+        }
+    }
+
+    /// Whether an executor does it, in a Job that takes a place in the workspace. The others are one API write of the
+    /// operator itself, or none.
+    pub fn has_executor(self) -> bool {
+        match self {
+            StepAction::Describe
+            | StepAction::Create
+            | StepAction::Observe
+            | StepAction::Reach
+            | StepAction::Install
+            | StepAction::Check
+            | StepAction::Run => true,
+            StepAction::Apply | StepAction::Delete | StepAction::Wait => false,
         }
     }
 }
@@ -62,7 +80,7 @@ pub enum UndoAction {
     DeleteObject,
     /// What was made stays, as the deletion policy says.
     Orphan,
-    /// It cannot be undone: what was deleted does not come back.
+    /// It cannot be undone: what was deleted does not come back, and nobody knows what takes back what a script did.
     Irreversible,
 }
 
@@ -219,7 +237,8 @@ pub struct StepStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0))]
     pub losses: i32,
-    /// `v1:` and 32 hex digits: hash of everything the step's result depends on.
+    /// `v1:` and 32 hex digits: hash of everything the step's result depends on. A script that did it once and does it again
+    /// has the number of that run behind it.
     #[schemars(length(max = 80))]
     pub input_hash: String,
     /// `Workspace.status.epoch` under which the last run was started.

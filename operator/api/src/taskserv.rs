@@ -129,7 +129,7 @@ pub enum LabelOperator {
 /// An extension by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExtensionReference {
-    /// Name, for example `redis`. Immutable.
+    /// Name, for example `redis`. Immutable in a Taskserv.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// SemVer requirement on the bundle's version, for example `^1.2`. Default: the newest. A version older than the one

@@ -35,6 +35,17 @@ pub struct Contents {
     pub manifest: Option<Manifest>,
     /// Rules of its parameters.
     pub schema: Option<ParameterSchema>,
+    /// Rules of the parameters of its scripts for workflows, by script.
+    pub script_schemas: BTreeMap<String, ParameterSchema>,
+}
+
+/// Most bytes of parameters: they travel in one environment variable, and the kernel takes 128 KiB.
+const MAX_PARAMETERS: usize = 32 * 1024;
+
+/// What is wrong with parameters that are too large, with their path.
+pub fn too_many_parameters(parameters: &BTreeMap<String, Value>, path: &str) -> Option<String> {
+    let size = serde_json::to_string(parameters).map_or(0, |text| text.len());
+    (size > MAX_PARAMETERS).then(|| format!("{path}: {size} bytes of JSON; at most {MAX_PARAMETERS}"))
 }
 
 /// Bundles that were read, by name of their ConfigMap and its resourceVersion: reading takes a digest over all of it.
@@ -78,7 +89,11 @@ fn read(map: &ConfigMap) -> Contents {
     let binary: BTreeMap<String, Vec<u8>> =
         map.binary_data.iter().flatten().map(|(key, content)| (key.clone(), content.0.clone())).collect();
     match Bundle::from_config_map_data(text, &binary) {
-        Ok(bundle) => Contents { manifest: Some(bundle.manifest().clone()), schema: bundle.schema().cloned() },
+        Ok(bundle) => Contents {
+            manifest: Some(bundle.manifest().clone()),
+            schema: bundle.schema().cloned(),
+            script_schemas: bundle.script_schemas().clone(),
+        },
         Err(error) => {
             tracing::warn!(bundle = map.name_any(), %error, "a bundle on offer cannot be read");
             Contents::default()

@@ -12,6 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
+use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::names::{
     LABEL_EXTENSION, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, MANAGER, WORKSPACE_NAME,
 };
@@ -399,6 +400,13 @@ impl Fan {
         for taskserv in self.stores.taskservs.state() {
             self.wakers.taskservs.wake(&taskserv.namespace().unwrap_or_default(), &taskserv.name_any());
         }
+        for workflow in self.stores.workflows.state() {
+            if let Ok(readable) = &workflow.0
+                && readable.spec.steps.iter().any(|step| step.run.is_some())
+            {
+                self.wakers.workflows.wake(&workflow.namespace().unwrap_or_default(), &workflow.name_any());
+            }
+        }
     }
 
     /// A Job or Pod concerns the object whose step it runs.
@@ -409,17 +417,18 @@ impl Fan {
             "ProviderConfig" => self.wakers.provider_configs.wake(&namespace, name),
             "Server" => self.wakers.servers.wake(&namespace, name),
             "Taskserv" => self.wakers.taskservs.wake(&namespace, name),
+            "BatchWorkflow" => self.wakers.workflows.wake(&namespace, name),
             _ => {}
         }
     }
 
-    /// An object concerns the workflows with a step that deletes it, waits for it, or would make it were its name free,
-    /// and the clusters that it is a part of.
+    /// An object concerns the workflows with a step that deletes it, waits for it, runs a script on it, or would make it
+    /// were its name free, and the clusters that it is a part of.
     fn regarded(&self, kind: &str, namespace: &str, name: &str) {
         for workflow in self.stores.workflows.state() {
             if let Ok(workflow) = &workflow.0
                 && workflow.namespace().as_deref() == Some(namespace)
-                && workflow.spec.steps.iter().any(|step| [step.regards(), step.applied()].contains(&Some((kind, name))))
+                && workflow.spec.steps.iter().any(|step| is_about(step, kind, name))
             {
                 self.wakers.workflows.wake(namespace, &workflow.name_any());
             }
@@ -455,6 +464,12 @@ fn uses(taskserv: &Taskserv, server: &str) -> bool {
     spec.server_selector.is_some()
         || spec.servers.iter().chain(spec.peers.values().flatten()).any(|name| name == server)
         || steps.iter().any(|step| server_of(&step.id) == Some(server))
+}
+
+/// Whether a step makes, deletes or waits for an object, or runs a script on it.
+fn is_about(step: &WorkflowStep, kind: &str, name: &str) -> bool {
+    let runs_there = || step.run.as_ref().is_some_and(|run| run.servers.iter().any(|server| server == name));
+    [step.regards(), step.applied()].contains(&Some((kind, name))) || (kind == "Server" && runs_there())
 }
 
 /// Whether an object is a server of a Cluster that was there before, or what one of its steps makes.

@@ -43,11 +43,13 @@ pub enum BundleError {
     #[error(transparent)]
     Path(#[from] PathError),
     /// A file at a place that no bundle has.
-    #[error("{0} does not belong in a bundle: manifest.yaml, schema.json, scripts/*.nu, templates/ and kcl/ do")]
+    #[error(
+        "{0} does not belong in a bundle: manifest.yaml, schema.json, scripts/*.nu, schemas/SCRIPT.json, templates/ and kcl/ do"
+    )]
     Misplaced(BundlePath),
-    /// One of the files that every bundle has is not there.
+    /// One of the files that every bundle has, or that its manifest names, is not there.
     #[error("the bundle has no {0}")]
-    Missing(&'static str),
+    Missing(String),
     /// Too many files.
     #[error("the bundle has {0} files; at most {MAX_FILES} are allowed")]
     TooManyFiles(usize),
@@ -63,6 +65,14 @@ pub enum BundleError {
     /// The schema of the parameters is wrong.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The schema of a script's parameters is wrong.
+    #[error("schemas/{script}.json: {source}")]
+    ScriptSchema {
+        /// The script.
+        script: String,
+        /// What is wrong.
+        source: SchemaError,
+    },
 }
 
 /// The two maps of a ConfigMap that hold a bundle.
@@ -79,6 +89,7 @@ pub struct ConfigMapData {
 pub struct Bundle {
     manifest: Manifest,
     schema: Option<ParameterSchema>,
+    script_schemas: BTreeMap<String, ParameterSchema>,
     files: BTreeMap<BundlePath, Vec<u8>>,
     digest: String,
 }
@@ -99,10 +110,9 @@ impl Bundle {
         if let Some(path) = files.keys().find(|path| !belongs(path.as_str())) {
             return Err(BundleError::Misplaced(path.clone()));
         }
-        for name in REQUIRED {
-            if !files.keys().any(|path| path.as_str() == name) {
-                return Err(BundleError::Missing(name));
-            }
+        let has = |name: &str| files.keys().any(|path| path.as_str() == name);
+        if let Some(name) = REQUIRED.into_iter().find(|name| !has(name)) {
+            return Err(BundleError::Missing(name.to_owned()));
         }
         let content =
             |name: &str| files.iter().find(|(path, _)| path.as_str() == name).map(|(_, content)| content.as_slice());
@@ -110,8 +120,9 @@ impl Bundle {
             .map_err(|error| ManifestError::Syntax(format!("it is not UTF-8: {error}")))?;
         let manifest = Manifest::from_yaml(text)?;
         let schema = schema_of(content(SCHEMA), &manifest)?;
+        let script_schemas = script_schemas(&files, &manifest)?;
         let digest = digest_of(&files);
-        Ok(Bundle { manifest, schema, files, digest })
+        Ok(Bundle { manifest, schema, script_schemas, files, digest })
     }
 
     /// Reads an extension's folder. What is not part of the bundle (docs, tests, a README) is left out.
@@ -128,7 +139,7 @@ impl Bundle {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(read_error(&schema, source)),
         }
-        for part in ["scripts", "templates", "kcl"] {
+        for part in ["scripts", "schemas", "templates", "kcl"] {
             let inner = folder.join(part);
             if inner.exists() {
                 load_into(&mut files, &inner, part)?;
@@ -216,6 +227,11 @@ impl Bundle {
         self.schema.as_ref()
     }
 
+    /// The schemas of the parameters of scripts for workflows, by the script's name; one without takes no parameters.
+    pub fn script_schemas(&self) -> &BTreeMap<String, ParameterSchema> {
+        &self.script_schemas
+    }
+
     /// The files by path.
     pub fn files(&self) -> &BTreeMap<BundlePath, Vec<u8>> {
         &self.files
@@ -237,8 +253,38 @@ fn belongs(path: &str) -> bool {
     match path.split_once('/') {
         None => path == MANIFEST || path == SCHEMA,
         Some(("scripts", inner)) => Path::new(inner).extension().is_some_and(|extension| extension == "nu"),
+        Some(("schemas", inner)) => script_of_schema(inner).is_some(),
         Some((part, _)) => matches!(part, "templates" | "kcl"),
     }
+}
+
+/// The script whose parameters `schemas/NAME.json` describes.
+fn script_of_schema(inner: &str) -> Option<&str> {
+    inner.strip_suffix(".json").filter(|name| !name.contains('/'))
+}
+
+/// Reads the schemas of scripts. Each script that the manifest names has to be there, and each schema has to be that of one.
+fn script_schemas(
+    files: &BTreeMap<BundlePath, Vec<u8>>,
+    manifest: &Manifest,
+) -> Result<BTreeMap<String, ParameterSchema>, BundleError> {
+    for script in &manifest.scripts {
+        let path = format!("scripts/{}.nu", script.name);
+        if !files.keys().any(|known| known.as_str() == path) {
+            return Err(BundleError::Missing(format!("{path}, which its manifest names")));
+        }
+    }
+    let mut schemas = BTreeMap::new();
+    for (path, content) in files {
+        let Some(name) = path.as_str().strip_prefix("schemas/").and_then(script_of_schema) else { continue };
+        if !manifest.scripts.iter().any(|script| script.name == name) {
+            return Err(BundleError::Misplaced(path.clone()));
+        }
+        let schema = ParameterSchema::of_script(content, manifest);
+        let schema = schema.map_err(|source| BundleError::ScriptSchema { script: name.to_owned(), source })?;
+        schemas.insert(name.to_owned(), schema);
+    }
+    Ok(schemas)
 }
 
 fn digest_of(files: &BTreeMap<BundlePath, Vec<u8>>) -> String {
@@ -390,7 +436,7 @@ mod tests {
         assert!(matches!(Bundle::new(many), Err(BundleError::TooManyFiles(69))));
         let mut few = files();
         few.remove(&"scripts/check.nu".parse().unwrap());
-        assert!(matches!(Bundle::new(few), Err(BundleError::Missing("scripts/check.nu"))));
+        assert!(matches!(Bundle::new(few), Err(BundleError::Missing(name)) if name == "scripts/check.nu"));
     }
 
     #[test]
@@ -413,6 +459,34 @@ mod tests {
         fs::remove_file(folder.path().join("schema.json")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("schema.json")).unwrap();
         assert!(matches!(Bundle::load_folder(folder.path()), Err(BundleError::NotAFile(_))));
+    }
+
+    #[test]
+    fn a_script_for_workflows_has_its_file_and_may_have_a_schema() {
+        let schema = br#"{"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object",
+            "additionalProperties": false, "properties": {"file": {"type": "string"}}}"#;
+        let with = |more: &[(&str, &[u8])]| {
+            let mut files = files();
+            let manifest = format!("{TEXT}scripts: [{{name: dump}}]\nsecrets: [{{name: token}}]\n");
+            files.insert("manifest.yaml".parse().unwrap(), manifest.into_bytes());
+            files.extend(more.iter().map(|(path, content)| (path.parse().unwrap(), content.to_vec())));
+            Bundle::new(files)
+        };
+        assert!(
+            matches!(with(&[]), Err(BundleError::Missing(name)) if name == "scripts/dump.nu, which its manifest names")
+        );
+        let script = ("scripts/dump.nu", b"".as_slice());
+        assert!(with(&[script]).unwrap().script_schemas().is_empty());
+        let bundle = with(&[script, ("schemas/dump.json", schema)]).unwrap();
+        let problems = bundle.script_schemas()["dump"].check(&[("file".to_owned(), 7.into())].into());
+        assert!(problems[0].to_string().starts_with("file: "), "{problems:?}");
+        assert!(matches!(with(&[script, ("schemas/other.json", schema)]), Err(BundleError::Misplaced(_))));
+        assert!(matches!(with(&[script, ("schemas/a/dump.json", schema)]), Err(BundleError::Misplaced(_))));
+        let error = with(&[script, ("schemas/dump.json", b"{}")]).unwrap_err().to_string();
+        assert!(error.starts_with("schemas/dump.json: schema.json: "), "{error}");
+        let secret = String::from_utf8_lossy(schema).replace("\"file\"", "\"token\"");
+        let error = with(&[script, ("schemas/dump.json", secret.as_bytes())]).unwrap_err().to_string();
+        assert!(error.contains("secrets[0].name"), "{error}");
     }
 
     #[test]

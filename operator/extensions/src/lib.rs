@@ -16,8 +16,8 @@ mod words;
 pub use bundle::{Bundle, BundleError, ConfigMapData, MAX_FILES, MAX_TOTAL_BYTES, config_map_name};
 pub use catalog::{Catalog, CatalogError, Entry};
 pub use manifest::{
-    API_VERSION, KIND, Manifest, ManifestError, Probe, ProbeKind, ProbePort, Relation, SecretParameter, Timeouts,
-    satisfies,
+    API_VERSION, KIND, Manifest, ManifestError, OfferedScript, Probe, ProbeKind, ProbePort, Relation, SecretParameter,
+    Timeouts, satisfies,
 };
 pub use parameters::{ParameterSchema, Problem, SchemaError};
 pub use path::{BundlePath, PathError};

@@ -7,11 +7,13 @@ use serde_json::{Map, Value};
 mod fields;
 mod probes;
 mod relations;
+mod scripts;
 mod secrets;
 
 use fields::{description_of, field, first_line, label_of, refuse_unknown, require_constant, text_of};
 pub use probes::{Probe, ProbeKind, ProbePort};
 pub use relations::{Relation, satisfies};
+pub use scripts::OfferedScript;
 pub use secrets::SecretParameter;
 
 /// The `apiVersion` of the manifests that this build reads.
@@ -88,6 +90,8 @@ impl Default for Timeouts {
 /// probes:                # what the operator asks over the network; at most 8
 ///   - {name: tcp, type: Tcp, port: 6379}
 ///   - {name: http, type: Http, portParameter: port, bindParameter: bind, path: /health, status: 200}
+/// scripts:               # what steps of workflows can run: scripts/NAME.nu; at most 16
+///   - {name: dump, description: Writes a dump}
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -112,10 +116,12 @@ pub struct Manifest {
     pub secrets: Vec<SecretParameter>,
     /// What the operator asks of a server on which the extension is installed.
     pub probes: Vec<Probe>,
+    /// What steps of workflows can run.
+    pub scripts: Vec<OfferedScript>,
 }
 
 /// The fields of a manifest.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "apiVersion",
     "kind",
     "name",
@@ -128,6 +134,7 @@ const FIELDS: [&str; 12] = [
     "conflicts",
     "secrets",
     "probes",
+    "scripts",
 ];
 
 impl Manifest {
@@ -155,6 +162,7 @@ impl Manifest {
             conflicts: relations::relations_of(&fields, "conflicts", &name)?,
             secrets: secrets::secrets_of(&fields)?,
             probes: probes::probes_of(&fields)?,
+            scripts: scripts::scripts_of(&fields)?,
             name,
         })
     }
@@ -376,6 +384,10 @@ mod tests {
                 "probes: [{name: a, type: Tcp, port: 1}, {name: a, type: Tcp, port: 2}]".to_owned(),
                 "probes[1].name: \"a\" is there twice",
             ),
+            ("scripts: [{name: check}]".to_owned(), "scripts[0].name: \"check\" belongs to the Taskserv"),
+            ("scripts: [{name: ../x}]".to_owned(), "scripts[0].name: \"../x\" is no DNS label"),
+            ("scripts: [{name: a}, {name: a}]".to_owned(), "scripts[1].name: \"a\" is there twice"),
+            (many("scripts", 17, |n| format!("{{name: a{n}}}")), "scripts: 17 entries; at most 16"),
             (many("probes", 9, |n| format!("{{name: a{n}, type: Tcp, port: 1}}")), "probes: 9 entries; at most 8"),
         ] {
             let error = Manifest::from_yaml(&format!("{GOOD}{lines}\n")).unwrap_err().to_string();

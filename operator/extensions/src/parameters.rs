@@ -88,6 +88,19 @@ impl ParameterSchema {
     /// [`SchemaError`] where it breaks a rule, a default is not valid, a probe's `portParameter` is no integer
     /// property, its `bindParameter` no string property, or a secret is a property too.
     pub fn new(text: &str, manifest: &Manifest) -> Result<Self, SchemaError> {
+        Self::read(text, manifest, true)
+    }
+
+    /// Reads and validates the schema of a script of a workflow; probes take nothing from its parameters.
+    ///
+    /// # Errors
+    /// [`SchemaError`] as of [`ParameterSchema::new`].
+    pub fn of_script(content: &[u8], manifest: &Manifest) -> Result<Self, SchemaError> {
+        let text = std::str::from_utf8(content).map_err(|error| SchemaError::Syntax(error.to_string()))?;
+        Self::read(text, manifest, false)
+    }
+
+    fn read(text: &str, manifest: &Manifest, has_probes: bool) -> Result<Self, SchemaError> {
         if text.len() > MAX_SCHEMA_BYTES {
             return Err(SchemaError::TooLarge(text.len()));
         }
@@ -97,7 +110,10 @@ impl ParameterSchema {
         for (path, owner, default) in &survey.defaults {
             check_default(&schema, path, owner, default)?;
         }
-        check_manifest(&schema, survey.properties, manifest)?;
+        if has_probes {
+            check_probes(&schema, survey.properties, manifest)?;
+        }
+        check_secrets(survey.properties, manifest)?;
         let default_of = |(name, property): (&String, &Value)| Some((name.clone(), property.get("default")?.clone()));
         Ok(ParameterSchema {
             defaults: survey.properties.iter().filter_map(default_of).collect(),
@@ -189,7 +205,7 @@ fn check_default(schema: &Value, path: &str, owner: &Value, default: &Value) -> 
     }
 }
 
-fn check_manifest(schema: &Value, properties: &Map<String, Value>, manifest: &Manifest) -> Result<(), SchemaError> {
+fn check_probes(schema: &Value, properties: &Map<String, Value>, manifest: &Manifest) -> Result<(), SchemaError> {
     for (path, name, wanted) in probe_parameters(manifest) {
         let problem = match properties.get(name) {
             None => format!("{name:?} is no property of schema.json"),
@@ -200,6 +216,10 @@ fn check_manifest(schema: &Value, properties: &Map<String, Value>, manifest: &Ma
         };
         return Err(SchemaError::Manifest { path, problem });
     }
+    Ok(())
+}
+
+fn check_secrets(properties: &Map<String, Value>, manifest: &Manifest) -> Result<(), SchemaError> {
     match manifest.secrets.iter().position(|secret| properties.contains_key(&secret.name)) {
         Some(index) => Err(SchemaError::Manifest {
             path: format!("secrets[{index}].name"),

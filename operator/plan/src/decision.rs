@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::names::{MAX_STEPS, MAX_WHY};
 use provisioning_api::shared::{OnFailure, RetryPolicy};
 use provisioning_api::steps::{
-    DependencyType, Direction, FailureClass, StepDependency, StepEffect, StepPhase, StepStatus, step_reasons,
+    DependencyType, Direction, FailureClass, StepAction, StepDependency, StepEffect, StepPhase, StepStatus,
+    step_reasons,
 };
 
 use crate::graph::{Gate, Graph, Step};
@@ -232,18 +233,17 @@ impl Pass<'_> {
                 continue;
             }
             // Inputs that are not known just now change nothing: what was done stays done.
-            let hash = step.input_hash.as_ref().map_or(entry.input_hash.as_str(), InputHash::as_str);
-            let new_input = entry.input_hash != hash;
+            let new_input = step.input_hash.as_ref().filter(|hash| !hash.is_in(&entry.input_hash));
             let cause = step.depends_on.iter().find(|dependency| changed.contains(dependency.step.as_str()));
             // What was already planned again, or omitted since, has told its dependents once. What was passed over tells
             // them when it runs after all.
             let over = !matches!(entry.phase, StepPhase::Pending | StepPhase::Omitted | StepPhase::Skipped);
             let was_tried = entry.run > 0 && over;
             let cause = cause.map(|other| other.step.to_string()).or_else(|| self.overtaken.get(&entry.id).cloned());
-            if new_input {
-                entry.input_hash = hash.to_owned();
+            if let Some(hash) = new_input {
+                hash.as_str().clone_into(&mut entry.input_hash);
             }
-            if new_input || (cause.is_some() && was_tried) {
+            if new_input.is_some() || (cause.is_some() && was_tried) {
                 if was_tried {
                     let why = cause.map_or("its input changed".to_owned(), |other| format!("'{other}' runs again"));
                     self.notes.push(format!("plan {} again: {why}", entry.id));
@@ -433,7 +433,7 @@ impl Pass<'_> {
                 self.waiting.insert(entry.id.clone(), format!("the inputs of step '{}' are not known yet", entry.id));
                 continue;
             }
-            if self.is_later(position) || self.is_too_soon(position) || !self.has_slot() {
+            if self.is_later(position) || self.is_too_soon(position) || !self.has_slot(position) {
                 continue;
             }
             let id = self.entries[position].id.clone();
@@ -480,9 +480,11 @@ impl Pass<'_> {
 
     /// Whether one more step may be opened. A place elsewhere in the workspace becomes free without a word to this
     /// object, so it looks again by itself.
-    pub(crate) fn has_slot(&mut self) -> bool {
+    pub(crate) fn has_slot(&mut self, position: usize) -> bool {
         let open = self.entries.iter().filter(|entry| entry.is_open()).count();
-        if self.start.len() >= self.policy.available {
+        let takes_place = |entry: &StepStatus| entry.action.has_executor();
+        let taken = self.entries.iter().filter(|entry| takes_place(entry) && self.start.contains(&entry.id)).count();
+        if takes_place(&self.entries[position]) && taken >= self.policy.available {
             self.wake(self.now.saturating_add(PLACE_WAIT).unwrap_or(Timestamp::MAX));
             return false;
         }
@@ -627,7 +629,15 @@ pub(crate) fn failure_text(entry: &StepStatus) -> String {
     format!("{what} '{}' failed{class}: {words}", entry.id)
 }
 
+/// Whether servers remember what a run of this action did, and answer the next one with it.
+fn is_remembered(action: StepAction) -> bool {
+    matches!(action, StepAction::Install | StepAction::Run)
+}
+
 fn planned(step: &Step, run_floor: i64) -> StepStatus {
+    let input_hash = step.input_hash.as_ref().map_or_else(String::new, |hash| hash.as_str().to_owned());
+    // It may have been here before, and be forgotten since.
+    let was_here = run_floor > 0 && is_remembered(step.action) && !input_hash.is_empty();
     StepStatus {
         id: step.id.to_string(),
         action: step.action,
@@ -638,7 +648,7 @@ fn planned(step: &Step, run_floor: i64) -> StepStatus {
         run: run_floor,
         attempt: 0,
         losses: 0,
-        input_hash: step.input_hash.as_ref().map_or_else(String::new, |hash| hash.as_str().to_owned()),
+        input_hash: if was_here { InputHash::anew(&input_hash, run_floor) } else { input_hash },
         epoch: 0,
         started_at: None,
         finished_at: None,
@@ -667,6 +677,23 @@ fn describe(entry: &mut StepStatus, step: &Step) {
 /// Back to Pending with all attempts; `run`, `effect` and what was made stay, and that a step was passed over before.
 pub(crate) fn reset(entry: &mut StepStatus) {
     let anew = skip::is_anew(entry);
+    // What was done is not done again because something before it was (S4), but for a script that somebody asked for. What
+    // was undone is, and perhaps by others: then this step's own executor knows nothing of it.
+    let does_again = match entry.phase {
+        StepPhase::Succeeded => entry.action == StepAction::Run,
+        StepPhase::Undone => is_remembered(entry.action),
+        StepPhase::Pending
+        | StepPhase::Running
+        | StepPhase::Failed
+        | StepPhase::Cancelled
+        | StepPhase::Skipped
+        | StepPhase::Omitted
+        | StepPhase::Undoing
+        | StepPhase::UndoFailed => false,
+    };
+    if does_again {
+        entry.input_hash = InputHash::anew(&entry.input_hash, entry.run);
+    }
     entry.phase = StepPhase::Pending;
     entry.attempt = 0;
     entry.losses = 0;

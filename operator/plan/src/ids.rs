@@ -44,7 +44,22 @@ impl InputHash {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether this is the input of a stored hash, which may have a mark of [`InputHash::anew`].
+    pub fn is_in(&self, stored: &str) -> bool {
+        stored.strip_prefix(self.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(ANEW))
+    }
+
+    /// A stored hash for a step that is to do again what it did in this run: executors, which answer from what they find of an
+    /// earlier run with the same hash, tell it from the one before.
+    pub(crate) fn anew(stored: &str, run: i64) -> String {
+        let plain = stored.split_once(ANEW).map_or(stored, |(plain, _)| plain);
+        format!("{plain}{ANEW}{run}")
+    }
 }
+
+/// Between a hash and the run after which the step was planned anew.
+const ANEW: char = '/';
 
 /// Name of the Job, Pod and Lease of one run: `prov-` and 32 hex digits.
 pub fn job_name(owner_uid: &str, step: &str, run: i64) -> String {
@@ -88,6 +103,15 @@ mod tests {
             InputHash::of(&serde_json::json!({"b": 1, "a": 2})),
             InputHash::of(&serde_json::json!({"a": 2, "b": 1}))
         );
+    }
+
+    #[test]
+    fn a_step_planned_anew_has_the_same_input_and_another_hash() {
+        let (input, other) = (InputHash::of(&1), InputHash::of(&2));
+        let anew = InputHash::anew(input.as_str(), 3);
+        assert_ne!(anew, input.as_str());
+        assert!(input.is_in(input.as_str()) && input.is_in(&anew) && !other.is_in(&anew) && !input.is_in(""));
+        assert_eq!(InputHash::anew(&anew, 5), InputHash::anew(input.as_str(), 5));
     }
 
     #[test]

@@ -191,7 +191,7 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
     let entry = &mut pass.entries[position];
     match entry.phase {
         StepPhase::Undoing => {
-            let Some(class) = entry.class else { return pass.has_slot() };
+            let Some(class) = entry.class else { return pass.has_slot(position) };
             match after_failure(entry, class, &undo_retry()) {
                 AfterFailure::GiveUp => {
                     entry.phase = StepPhase::UndoFailed;
@@ -200,7 +200,7 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
                 }
                 AfterFailure::RetryAt(at) => {
                     entry.retry_at = Some(Time(at));
-                    !pass.is_later(position) && pass.has_slot()
+                    !pass.is_later(position) && pass.has_slot(position)
                 }
             }
         }
@@ -212,7 +212,7 @@ fn may_start(pass: &mut Pass<'_>, position: usize) -> bool {
         | StepPhase::Cancelled
         | StepPhase::Skipped
         | StepPhase::Omitted
-        | StepPhase::Undone => pass.has_slot(),
+        | StepPhase::Undone => pass.has_slot(position),
     }
 }
 

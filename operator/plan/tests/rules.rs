@@ -418,3 +418,51 @@ fn what_has_an_effect_is_never_run_again_for_its_age() {
     let decision = pass(&graph, &steps, &Observed::new(), &old_from(0), at(100));
     assert_eq!((decision.start.len(), decision.verdict), (0, Verdict::Ready));
 }
+
+/// Hash of an entry before and after it was planned again.
+fn hashes(before: &[StepStatus], after: &Decision, id: &str) -> (String, String) {
+    (entry(before, id).input_hash.clone(), entry(&after.steps, id).input_hash.clone())
+}
+
+#[test]
+fn a_script_that_runs_again_is_told_from_its_earlier_run_and_an_installation_is_not() {
+    let text = "heron apply input=1\nredis install after=heron\nsave run after=heron";
+    let steps = all_succeeded(&graph(text));
+    let changed = graph(&text.replace("input=1", "input=2"));
+    let decision = pass(&changed, &steps, &Observed::new(), &policy(), at(10));
+    let expected = [("heron", StepPhase::Running), ("redis", StepPhase::Pending), ("save", StepPhase::Pending)];
+    assert_eq!(phases(&decision.steps), expected.into());
+    let (before, after) = hashes(&steps, &decision, "save");
+    assert_eq!(after, format!("{before}/1"));
+    let (before, after) = hashes(&steps, &decision, "redis");
+    assert_eq!(after, before);
+    // The mark is no change of its input.
+    let decision = pass(&changed, &decision.steps, &ended("heron", Outcome::succeeded()), &policy(), at(20));
+    assert_eq!(decision.start, ["redis", "save"]);
+    let both = Observed::from(["redis", "save"].map(|id| (id.to_owned(), RunView::Ended(Outcome::succeeded()))));
+    let decision = pass(&changed, &decision.steps, &both, &policy(), at(30));
+    assert_eq!(decision.verdict, Verdict::Ready);
+    assert_eq!(pass(&changed, &decision.steps, &Observed::new(), &policy(), at(40)).steps, decision.steps);
+}
+
+#[test]
+fn what_was_undone_or_forgotten_and_comes_back_is_told_from_what_it_was() {
+    let graph = graph("redis install");
+    let mut steps = all_succeeded(&graph);
+    let first = steps[0].input_hash.clone();
+    steps[0].phase = StepPhase::Undone;
+    let decision = pass(&graph, &steps, &Observed::new(), &policy(), at(10));
+    assert_eq!((decision.start.len(), decision.steps[0].input_hash.as_str()), (1, format!("{first}/1").as_str()));
+    // Forgotten: only the highest run is known.
+    let decision = pass(&graph, &[], &Observed::new(), &Policy { run_floor: 7, ..policy() }, at(10));
+    assert_eq!((decision.steps[0].run, decision.steps[0].input_hash.as_str()), (8, format!("{first}/7").as_str()));
+}
+
+#[test]
+fn only_what_an_executor_does_takes_a_place_of_the_workspace() {
+    let graph = graph("heron apply\ncurlew apply\nsave run\ndump run\nready wait");
+    let scarce = Policy { available: 1, ..policy() };
+    let decision = pass(&graph, &[], &Observed::new(), &Policy { parallelism: 9, ..scarce }, at(0));
+    assert_eq!(decision.start, ["heron", "curlew", "save", "ready"]);
+    assert!(decision.wake_at.is_some(), "nobody tells of a place that becomes free");
+}

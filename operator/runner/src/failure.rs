@@ -50,7 +50,7 @@ pub enum Failure {
     #[error("{script} has not ended within {seconds} s on {server}; its effect is unknown{}", .last.as_deref().map(|last| format!("; last: {last}")).unwrap_or_default())]
     Deadline {
         /// Path of the script.
-        script: &'static str,
+        script: String,
         /// The step's timeout.
         seconds: i64,
         /// Name of the Server.

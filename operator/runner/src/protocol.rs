@@ -89,7 +89,7 @@ pub fn decide(ask: &Ask, marker: Option<&Marker>, execution: Execution) -> Decis
         return Decision::Start;
     };
     let same_input =
-        (marker.direction, marker.script, &marker.input_hash) == (ask.direction, ask.script, &ask.input_hash);
+        (marker.direction, &marker.script, &marker.input_hash) == (ask.direction, &ask.script, &ask.input_hash);
     let same_run = marker.run == ask.run;
     if ask.run < marker.run || ask.epoch < marker.epoch || (same_run && !same_input) {
         return Decision::Refuse;
@@ -100,7 +100,7 @@ pub fn decide(ask: &Ask, marker: Option<&Marker>, execution: Execution) -> Decis
     }
     // A check says what is true now: it is never answered from an earlier run.
     let has_effect = match ask.script {
-        Script::Install | Script::Uninstall => true,
+        Script::Install | Script::Uninstall | Script::Named(_) => true,
         Script::Check => false,
     };
     let answered = same_input && (same_run || has_effect);

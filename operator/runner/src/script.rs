@@ -43,7 +43,7 @@ pub async fn run(
         run: envelope.run,
         epoch: envelope.epoch,
         direction: envelope.direction,
-        script: what.script,
+        script: what.script.clone(),
         input_hash: envelope.input_hash.clone(),
     };
     let secrets = Secrets::read(&settings.secrets, &what.secrets)?;
@@ -160,7 +160,8 @@ impl ScriptRun<'_> {
         }
         let request = self.request(facts).to_string();
         self.followed = None;
-        tracing::info!(script = self.what.script.path(), run = self.ask.run, "starting the script");
+        let script = self.what.script.path();
+        tracing::info!(script, run = self.ask.run, "starting the script");
         let start = Start {
             place: &self.place,
             seen,
@@ -168,7 +169,7 @@ impl ScriptRun<'_> {
             request: request.as_bytes(),
             log: &self.log_fields(),
             digest: self.bundle.digest(),
-            script: self.what.script.path(),
+            script: &script,
             seconds: self.envelope.timeout_seconds.saturating_add(GRACE),
         };
         server.start(&start, fence).await?;
@@ -259,7 +260,7 @@ impl ScriptRun<'_> {
             run: *run,
             epoch: *epoch,
             direction: *direction,
-            script: *script,
+            script: script.clone(),
             input_hash: input_hash.clone(),
             phase,
             execution,

@@ -189,9 +189,9 @@ pub struct Extension {
     pub digest: String,
 }
 
-/// A script of a bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A script of a bundle. As JSON it is its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum Script {
     /// `scripts/install.nu`
     Install,
@@ -199,15 +199,40 @@ pub enum Script {
     Check,
     /// `scripts/uninstall.nu`
     Uninstall,
+    /// `scripts/NAME.nu`, which a step of a workflow runs.
+    Named(String),
 }
 
 impl Script {
-    /// Path within the bundle.
-    pub fn path(self) -> &'static str {
+    /// Its name, which is that of its file.
+    pub fn name(&self) -> &str {
         match self {
-            Script::Install => "scripts/install.nu",
-            Script::Check => "scripts/check.nu",
-            Script::Uninstall => "scripts/uninstall.nu",
+            Script::Install => "install",
+            Script::Check => "check",
+            Script::Uninstall => "uninstall",
+            Script::Named(name) => name,
         }
+    }
+
+    /// Path within the bundle.
+    pub fn path(&self) -> String {
+        format!("scripts/{}.nu", self.name())
+    }
+}
+
+impl From<String> for Script {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "install" => Script::Install,
+            "check" => Script::Check,
+            "uninstall" => Script::Uninstall,
+            _ => Script::Named(name),
+        }
+    }
+}
+
+impl From<Script> for String {
+    fn from(script: Script) -> Self {
+        script.name().to_owned()
     }
 }

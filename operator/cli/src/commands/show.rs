@@ -160,10 +160,11 @@ fn essence(item: &Item) -> Pairs {
 /// A workflow's step: what it does, and after which others.
 fn wanted(step: &WorkflowStep) -> String {
     let (kind, name) = step.applied().or_else(|| step.regards()).unwrap_or_default();
-    let object = match (&step.delete, &step.wait) {
-        (Some(_), _) => format!("delete {kind} {name}"),
-        (None, Some(wait)) => format!("wait for {kind} {name}: {}", wait.condition),
-        (None, None) => format!("{kind} {name}"),
+    let object = match (&step.delete, &step.wait, &step.run) {
+        (Some(_), _, _) => format!("delete {kind} {name}"),
+        (None, Some(wait), _) => format!("wait for {kind} {name}: {}", wait.condition),
+        (None, None, Some(run)) => format!("run {} {} on {}", run.extension.name, run.script, run.servers.join(", ")),
+        (None, None, None) => format!("{kind} {name}"),
     };
     let before: Vec<&str> = step.depends_on.iter().map(|dependency| dependency.step.as_str()).collect();
     if before.is_empty() { object } else { format!("{object}, after {}", before.join(", ")) }

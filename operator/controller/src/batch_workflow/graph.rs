@@ -13,15 +13,22 @@ use provisioning_plan::conditions::Standing;
 use provisioning_plan::graph::{Dependency, Gate, Graph, GraphError, Step};
 use provisioning_plan::ids::{InputHash, StepId};
 
+use super::run::{self, Ground};
 use crate::children::view::no_retry;
 use crate::engine::kind::Child;
 
 /// Draws it.
-pub(crate) fn draw(workflow: &BatchWorkflow) -> Result<Graph, Standing> {
-    let steps = workflow.spec.steps.iter().enumerate();
-    let steps: Result<Vec<Step>, Standing> = steps.map(|(position, step)| planned(workflow, position, step)).collect();
+pub(crate) fn draw(workflow: &BatchWorkflow, ground: &Ground) -> Result<Graph, Standing> {
+    let mut steps = Vec::new();
+    for (position, step) in workflow.spec.steps.iter().enumerate() {
+        let whole = planned(workflow, position, step)?;
+        match &step.run {
+            Some(run) => steps.extend(run::draw(workflow, ground, (position, step, run), whole)?),
+            None => steps.push(whole),
+        }
+    }
     applied_once(workflow)?;
-    Graph::new(steps?).map_err(|error| {
+    Graph::new(steps).map_err(|error| {
         let reason = match &error {
             GraphError::Cycle { .. } => reasons::CYCLE,
             GraphError::UnknownStep { .. } => reasons::UNKNOWN_REFERENCE,
@@ -107,6 +114,15 @@ fn doing(workflow: &BatchWorkflow, position: usize, step: &WorkflowStep) -> Resu
             undo: UndoAction::Irreversible,
         });
     }
+    if let Some(run) = &step.run {
+        return Ok(Doing {
+            action: StepAction::Wait,
+            why: format!("{} {} on {}", run.extension.name, run.script, run.servers.join(", ")),
+            // The parts are what has an input.
+            input_hash: InputHash::of(&()),
+            undo: UndoAction::None,
+        });
+    }
     if let Some(wait) = &step.wait {
         let (kind, name) = (wait.kind.as_str(), &wait.name);
         ObjectCondition::new(&wait.condition).map_err(|error| invalid(position, "wait.for", error))?;
@@ -121,7 +137,7 @@ fn doing(workflow: &BatchWorkflow, position: usize, step: &WorkflowStep) -> Resu
         });
     }
     // The schema refuses this.
-    Err(invalid(position, "apply", "give exactly one of apply, delete and wait"))
+    Err(invalid(position, "apply", "give exactly one of apply, delete, run and wait"))
 }
 
 /// What a workflow applies and deletes itself it deletes afterwards: else the two would race.

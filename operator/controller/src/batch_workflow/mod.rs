@@ -1,8 +1,11 @@
 //! BatchWorkflow: a step per object that is applied, deleted or waited for; each ends when that object is Ready, gone,
-//! or as the condition says.
+//! or as the condition says. A step that runs a script is one for each server.
 
 mod actions;
 mod graph;
+mod run;
+#[cfg(test)]
+mod run_tests;
 #[cfg(test)]
 mod tests;
 mod waivers;
@@ -33,15 +36,20 @@ use crate::children::view::{
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
+use crate::taskserv::{look_for_lost, within_sight};
 use crate::watches::Stores;
 
+use run::Ground;
+
 /// What a BatchWorkflow looks at: how its children stand, by step.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Facts {
     /// Step, kind and name of the child, and how it stands; `None` where it does not exist.
     pub children: Vec<(String, Child, Option<ChildView>)>,
     /// Steps that delete an object which is not there.
     pub deleted: BTreeSet<String>,
+    /// What steps that run scripts look at.
+    pub ground: Ground,
 }
 
 impl Kind for BatchWorkflow {
@@ -59,22 +67,25 @@ impl Kind for BatchWorkflow {
         let children = steps.clone().filter_map(seen).map(|(name, view, child)| (name, child, view)).collect();
         let gone = |step: &&WorkflowStep| deleted(step).is_some_and(|child| look(&child).is_none());
         let deleted = steps.filter(gone).map(|step| step.name.clone()).collect();
-        std::future::ready(Ok(Facts { children, deleted }))
+        std::future::ready(Ok(Facts { children, deleted, ground: Ground::of(self, ctx) }))
     }
 
-    fn graph(&self, _: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
-        graph::draw(self)
+    fn graph(&self, facts: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
+        graph::draw(self, &facts.ground)
     }
 
-    fn task(&self, _: &Facts, step: &StepStatus) -> Result<Task, String> {
+    fn task(&self, facts: &Facts, step: &StepStatus) -> Result<Task, String> {
         if step.open_direction() == Some(Direction::Undo) {
             let mut child = self.child_of(step).ok_or("the step names no object")?;
             child.spec = serde_json::Value::Null;
             return Ok(Task::Delete(Box::new(child)));
         }
         let planned = self.wanted(step).ok_or("the step is no longer wanted")?;
-        if planned.wait.is_some() {
-            return Ok(Task::Watch);
+        match (&planned.run, run::parts(&step.id)) {
+            (Some(run), (_, Some(server))) => return run::task(&facts.ground, planned, run, server),
+            (Some(_), (_, None)) => return Ok(Task::Watch),
+            (None, _) if planned.wait.is_some() => return Ok(Task::Watch),
+            (None, _) => {}
         }
         if let Some(child) = deleted(planned) {
             return Ok(Task::DeleteNamed(Box::new(child)));
@@ -87,8 +98,16 @@ impl Kind for BatchWorkflow {
     }
 
     fn view(&self, glance: &Glance<'_>, step: &StepStatus) -> Option<(RunView, Option<Timestamp>)> {
-        if matches!(step.action, StepAction::Delete | StepAction::Wait) {
-            return Some(self.view_of_other(glance, step));
+        match step.action {
+            StepAction::Run => return None,
+            StepAction::Delete | StepAction::Wait => return Some(self.view_of_other(glance, step)),
+            StepAction::Apply
+            | StepAction::Describe
+            | StepAction::Create
+            | StepAction::Observe
+            | StepAction::Reach
+            | StepAction::Install
+            | StepAction::Check => {}
         }
         let Some(child) = self.child_of(step) else {
             return Some((RunView::Ended(Outcome::succeeded()), None));
@@ -106,12 +125,17 @@ impl Kind for BatchWorkflow {
     fn publish(&mut self, _: &Facts) {}
 
     fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
+        if by_steps.reason == reasons::WAITING
+            && let Some(standing) = run::held_up(self, &facts.ground)
+        {
+            return Some(standing);
+        }
         let known = self.by_children(facts, by_steps).or_else(|| waivers::mention(self, by_steps));
         waivers::complain(self, known, by_steps)
     }
 
     /// A child that failed or came late became Ready after all; one that could not be deleted is gone; a name that
-    /// somebody else held is free.
+    /// somebody else held is free; a server that could not be reached can be.
     fn mended(&self, facts: &Facts) -> BTreeSet<String> {
         let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
         let late = [CHILD_FAILED, DEADLINE_EXCEEDED];
@@ -122,7 +146,13 @@ impl Kind for BatchWorkflow {
         let gone = facts.deleted.iter().filter(|name| failed(name) || taken(name));
         let free =
             facts.children.iter().filter(|(name, _, view)| taken(name) && view.as_ref().is_none_or(|view| view.ours));
-        back.chain(free).map(|(name, ..)| name).chain(gone).cloned().collect()
+        let mut mended: BTreeSet<String> = back.chain(free).map(|(name, ..)| name).chain(gone).cloned().collect();
+        mended.extend(within_sight(steps, |step| facts.ground.server(run::parts(&step.id).1?)));
+        mended
+    }
+
+    async fn after_end(&self, ctx: &Context, facts: &Facts, ended: &[StepStatus]) -> Result<(), Error> {
+        look_for_lost(ctx, &self.name_any(), ended, |step| facts.ground.server(run::parts(&step.id).1?)).await
     }
 
     /// What another step applies now is not deleted with the step that applied it before; until that one has applied it,
@@ -156,8 +186,9 @@ impl Kind for BatchWorkflow {
         usize::try_from(self.spec.parallelism).unwrap_or(1)
     }
 
-    fn has_executors() -> bool {
-        false
+    fn has_executors(&self) -> bool {
+        let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+        self.spec.steps.iter().any(|step| step.run.is_some()) || steps.iter().any(|step| step.action == StepAction::Run)
     }
 
     fn release(&self, ctx: &Context, all: bool) -> impl Future<Output = Result<(), Error>> + Send {
@@ -182,7 +213,7 @@ trait Children {
 
 impl Children for BatchWorkflow {
     fn wanted(&self, step: &StepStatus) -> Option<&WorkflowStep> {
-        self.spec.steps.iter().find(|planned| planned.name == step.id)
+        self.spec.steps.iter().find(|planned| planned.name == run::parts(&step.id).0)
     }
 
     /// How a step stands that looks at an object which it did not make.
@@ -192,6 +223,9 @@ impl Children for BatchWorkflow {
         }
         let deadline = self.deadline(step);
         let planned = self.wanted(step);
+        if let Some(run) = planned.filter(|planned| planned.run.is_some()) {
+            return (RunView::Ended(run::together(self, run)), None);
+        }
         if let Some(wait) = planned.and_then(|planned| planned.wait.as_ref()) {
             let object = actions::awaited(glance.stores, self, wait);
             return actions::wait_view(object.as_ref(), wait, deadline, glance.now);

@@ -10,12 +10,14 @@ use provisioning_api::steps::{StepPhase, step_reasons};
 use provisioning_plan::conditions::{Standing, State};
 use provisioning_plan::nearest::hint;
 
+use super::run;
+
 /// How much of the annotation is read, characters: all names that a workflow can have.
 const MOST: usize = 64 * 64;
 
 /// What the annotation says.
 pub(crate) struct Wish {
-    /// Steps of this workflow.
+    /// Steps of this workflow, with their parts.
     pub(crate) steps: BTreeSet<String>,
     /// Names that are none of its steps.
     unknown: BTreeSet<String>,
@@ -30,7 +32,11 @@ impl Wish {
         let read: String = value.chars().take(MOST).collect();
         let names = read.split(',').map(str::trim).filter(|name| !name.is_empty());
         let is_step = |name: &String| workflow.spec.steps.iter().any(|step| step.name == *name);
-        let (steps, unknown) = names.map(str::to_owned).partition(is_step);
+        let (mut steps, unknown): (BTreeSet<String>, _) = names.map(str::to_owned).partition(is_step);
+        // A step that runs a script is waived with its parts.
+        let waived = workflow.spec.steps.iter().filter(|step| steps.contains(&step.name));
+        let parts: Vec<String> = waived.flat_map(run::ids).collect();
+        steps.extend(parts);
         Wish { steps, unknown, too_long }
     }
 }
@@ -40,7 +46,8 @@ pub(crate) fn mention(workflow: &BatchWorkflow, by_steps: &Standing) -> Option<S
     let steps = &workflow.run_status()?.steps;
     let skipped = |reason: &str| -> Vec<&str> {
         let skipped = steps.iter().filter(|step| step.phase == StepPhase::Skipped && step.reason == reason);
-        skipped.map(|step| step.id.as_str()).collect()
+        let whole = skipped.filter(|step| run::parts(&step.id).1.is_none());
+        whole.map(|step| step.id.as_str()).collect()
     };
     let (waived, unwanted) = (skipped(step_reasons::WAIVED), skipped(step_reasons::WHEN_FALSE));
     if by_steps.state != State::Ready || (waived.is_empty() && unwanted.is_empty()) {

@@ -147,7 +147,7 @@ impl Kind for Cluster {
         graph::gates(self, facts)
     }
 
-    fn has_executors() -> bool {
+    fn has_executors(&self) -> bool {
         false
     }
 

@@ -29,11 +29,10 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
     let object = &seen.object;
     let before = object.run_status().cloned().unwrap_or_default();
     let mut settled = settle(&before.steps, &seen.observed, seen.now);
-    if !K::has_executors()
-        && let Some(workspace) = &seen.workspace
-    {
-        // Nobody else can act for such a run: the new leader goes on with it.
-        settled.iter_mut().filter(|step| step.is_open()).for_each(|step| step.epoch = step.epoch.max(workspace.epoch));
+    if let Some(workspace) = &seen.workspace {
+        // Nobody else can act for a run without an executor: the new leader goes on with it.
+        let own = |step: &&mut StepStatus| step.is_open() && !step.action.has_executor();
+        settled.iter_mut().filter(own).for_each(|step| step.epoch = step.epoch.max(workspace.epoch));
     }
     let deleting = object.meta().deletion_timestamp.is_some();
     let policy = policy(seen, deleting, available);
@@ -65,7 +64,7 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
         on_failure: seen.object.on_failure(),
         parallelism: seen.object.parallelism(),
         max_steps: K::max_steps(),
-        available: if K::has_executors() { available } else { usize::MAX },
+        available,
         epoch: seen.workspace.as_ref().map_or(0, |workspace| workspace.epoch),
         retry_requested: seen.retry_requested,
         removed: seen.object.removed(),

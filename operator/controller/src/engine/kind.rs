@@ -161,9 +161,8 @@ pub trait Kind:
         MAX_STEPS
     }
 
-    /// (pure) Whether its steps are run by executors in Jobs. Those take places of the workspace and are fenced by the
-    /// epoch; a step that is one API write of the operator itself needs neither.
-    fn has_executors() -> bool {
+    /// (pure) Whether steps of it are run by executors in Jobs, which take places of the workspace.
+    fn has_executors(&self) -> bool {
         true
     }
 

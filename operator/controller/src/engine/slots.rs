@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 use provisioning_api::shared::RunsSteps;
+use provisioning_api::steps::StepStatus;
 use tokio::sync::OwnedMutexGuard;
 
 use super::kind::{Kind, in_namespace};
@@ -33,7 +34,7 @@ impl Reservation {
 
 /// Waits for the turn of this object and counts what is open elsewhere in the workspace.
 pub async fn reserve<K: Kind>(ctx: &Context, seen: &Seen<K>) -> Reservation {
-    let Some(workspace) = seen.workspace.as_ref().filter(|_| K::has_executors()) else {
+    let Some(workspace) = seen.workspace.as_ref().filter(|_| seen.object.has_executors()) else {
         return Reservation { table: None, available: usize::MAX };
     };
     let namespace = seen.object.namespace().unwrap_or_default();
@@ -53,6 +54,7 @@ fn open_by_uid(stores: &Stores, namespace: &str) -> BTreeMap<String, usize> {
     count(&stores.provider_configs, namespace, &mut open);
     count(&stores.servers, namespace, &mut open);
     count(&stores.taskservs, namespace, &mut open);
+    count(&stores.workflows, namespace, &mut open);
     open
 }
 
@@ -69,5 +71,6 @@ fn count<K: Kind>(
 }
 
 fn open_steps(object: &impl RunsSteps) -> usize {
-    object.run_status().map_or(0, |status| status.steps.iter().filter(|step| step.is_open()).count())
+    let takes_place = |step: &&StepStatus| step.is_open() && step.action.has_executor();
+    object.run_status().map_or(0, |status| status.steps.iter().filter(takes_place).count())
 }

@@ -14,7 +14,7 @@ fn contents(probes: &str) -> Contents {
     let manifest = format!(
         "apiVersion: extension.provisioning.dev/v1alpha1\nkind: Extension\nname: answer\nversion: 0.1.0\nprobes: {probes}\n"
     );
-    Contents { manifest: Some(Manifest::from_yaml(&manifest).unwrap()), schema: None }
+    Contents { manifest: Some(Manifest::from_yaml(&manifest).unwrap()), schema: None, ..Contents::default() }
 }
 
 fn server(address: &str, ready: &str) -> Server {

@@ -57,7 +57,11 @@ fn beside(server: Option<Server>) -> Facts {
             name: "redis".to_owned(),
             version: "0.2.0".to_owned(),
             digest: digest(),
-            contents: Arc::new(Contents { manifest: Some(Manifest::from_yaml(MANIFEST).unwrap()), schema: None }),
+            contents: Arc::new(Contents {
+                manifest: Some(Manifest::from_yaml(MANIFEST).unwrap()),
+                schema: None,
+                ..Contents::default()
+            }),
         }],
         probes: Vec::new(),
     }

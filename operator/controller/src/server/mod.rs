@@ -97,7 +97,8 @@ impl Kind for Server {
                 | StepAction::Check
                 | StepAction::Apply
                 | StepAction::Delete
-                | StepAction::Wait,
+                | StepAction::Wait
+                | StepAction::Run,
                 _,
             ) => {
                 return Err(format!("a Server has no step that does {:?}", step.action));

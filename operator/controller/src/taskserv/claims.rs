@@ -7,6 +7,7 @@ use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{StepEffect, StepPhase, StepStatus, UndoAction};
 use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
+use provisioning_plan::ids::InputHash;
 
 use super::place::{self, Wanted};
 use super::reserve::{Claim, Keeper, Work, next};
@@ -101,15 +102,15 @@ fn all_wanted(taskserv: &Taskserv, facts: &Facts) -> Result<Vec<(String, Vec<Wan
 fn claim(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &Wanted) -> Claim {
     let Wanted { name, version, digest, .. } = wanted;
     let steps = graph::stored(taskserv, &server.name_any(), name);
-    let done = graph::hash(taskserv, facts, server, wanted).and_then(|hash| is_done(steps, hash.as_str()));
+    let done = graph::hash(taskserv, facts, server, wanted).and_then(|hash| is_done(steps, &hash));
     let is_own = *name == taskserv.spec.extension.name;
     Claim { name: name.clone(), version: version.clone(), digest: digest.clone(), is_own, done }
 }
 
 /// Whether an extension was installed and checked with these inputs. A check alone that is to come, or to come again,
 /// changes nothing about what is known.
-fn is_done([install, check]: [Option<&StepStatus>; 2], hash: &str) -> Option<bool> {
-    let is_installed = install.is_some_and(|step| step.phase == StepPhase::Succeeded && step.input_hash == hash);
+fn is_done([install, check]: [Option<&StepStatus>; 2], hash: &InputHash) -> Option<bool> {
+    let is_installed = install.is_some_and(|step| step.phase == StepPhase::Succeeded && hash.is_in(&step.input_hash));
     match check.map(|step| step.phase) {
         _ if !is_installed => Some(false),
         Some(StepPhase::Succeeded) => Some(true),

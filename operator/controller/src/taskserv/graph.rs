@@ -21,10 +21,9 @@ use provisioning_sdk::request::Extension;
 use super::place::{self, Wanted, concerns};
 use super::resolve::{Resolution, resolve};
 use super::{Facts, inputs};
+use crate::bundles::too_many_parameters;
 use crate::engine::kind::{held_up_by, stuck};
 
-/// Most bytes of parameters: they travel in one environment variable, and the kernel takes 128 KiB.
-const MAX_PARAMETERS: usize = 32 * 1024;
 /// Most rows of `status.servers`.
 const MAX_ROWS: usize = 64;
 
@@ -95,9 +94,7 @@ fn refuse_too_many(steps: &[Step]) -> Result<(), Standing> {
 
 /// Refuses what no script should be started with.
 pub(crate) fn validate(taskserv: &Taskserv, facts: &Facts, resolution: &Resolution) -> Result<(), Standing> {
-    let size = serde_json::to_string(&taskserv.spec.parameters).map_or(0, |text| text.len());
-    if size > MAX_PARAMETERS {
-        let text = format!("spec.parameters: {size} bytes of JSON; at most {MAX_PARAMETERS}");
+    if let Some(text) = too_many_parameters(&taskserv.spec.parameters, "spec.parameters") {
         return Err(Standing::stalled(reasons::INVALID, text));
     }
     inputs::check(taskserv, facts, &resolution.own.digest)

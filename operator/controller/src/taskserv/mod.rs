@@ -42,7 +42,7 @@ pub(crate) use place::concerns;
 pub(crate) use reserve::bury;
 
 /// What reaching a server and bringing the bundle may take on top of the script's own time, seconds.
-const TRANSPORT: i64 = 90;
+pub(crate) const TRANSPORT: i64 = 90;
 /// The runner's words for a server that is not where it was: it does not answer, or another one does.
 const LOST_SIGHT: [&str; 2] = ["Unreachable", "HostKeyMismatch"];
 
@@ -115,21 +115,22 @@ impl Kind for Taskserv {
                 | StepAction::Reach
                 | StepAction::Apply
                 | StepAction::Delete
-                | StepAction::Wait,
+                | StepAction::Wait
+                | StepAction::Run,
                 _,
             ) => return Err(format!("a Taskserv has no step that does {:?}", step.action)),
         };
         let bundle = Some(provisioning_extensions::config_map_name(&extension.name, &extension.digest));
         let given = inputs::given(self, facts, &extension.name, &extension.digest);
         // What is taken away needs no other server, nor what was secret: both may be gone.
-        let Given { parameters, secrets, surroundings } = match (script, given) {
+        let Given { parameters, secrets, surroundings } = match (&script, given) {
             (Script::Uninstall, given) => Given {
                 parameters: given
                     .map_or_else(|_| inputs::own_parameters(self, &extension.name), |given| given.parameters),
                 secrets: BTreeMap::new(),
                 surroundings: Surroundings::default(),
             },
-            (Script::Install | Script::Check, given) => given?,
+            (Script::Install | Script::Check | Script::Named(_), given) => given?,
         };
         let parameters = inputs::with_defaults(parameters, facts, &extension.digest);
         let Surroundings { servers, peers } = surroundings;
@@ -181,34 +182,44 @@ impl Kind for Taskserv {
         graph::gates(self, facts)
     }
 
-    /// A server that was away is Ready again: what could not reach it may try again.
     fn mended(&self, facts: &Facts) -> BTreeSet<String> {
         let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-        let lost =
-            steps.iter().filter(|step| step.phase == StepPhase::Failed && LOST_SIGHT.contains(&step.reason.as_str()));
-        let back = lost.filter(|step| {
-            let server = server_of(&step.id).and_then(|name| facts.server(name));
-            server.is_some_and(|server| was_seen_after(server, step))
-        });
-        back.map(|step| step.id.clone()).collect()
+        within_sight(steps, |step| facts.server(server_of(&step.id)?))
     }
 
     fn removed(&self) -> RemovedSteps {
         graph::removed(self)
     }
 
-    /// A server that did not answer is looked at again by its own controller: its address may have changed.
     async fn after_end(&self, ctx: &Context, facts: &Facts, ended: &[StepStatus]) -> Result<(), Error> {
-        for step in ended.iter().filter(|step| step.class.is_some() && LOST_SIGHT.contains(&step.reason.as_str())) {
-            let Some(server) = server_of(&step.id).and_then(|name| facts.server(name)) else { continue };
-            if server.is_ready() {
-                // The run first: a long value is cut at its end.
-                let value = format!("{}/{}/{}", step.run, step.id, self.name_any());
-                ask_for_a_look(ctx, server, &value).await?;
-            }
-        }
-        Ok(())
+        look_for_lost(ctx, &self.name_any(), ended, |step| facts.server(server_of(&step.id)?)).await
     }
+}
+
+/// A server that did not answer is looked at again by its own controller: its address may have changed.
+pub(crate) async fn look_for_lost<'a>(
+    ctx: &Context,
+    asker: &str,
+    ended: &[StepStatus],
+    server: impl Fn(&StepStatus) -> Option<&'a Server>,
+) -> Result<(), Error> {
+    for step in ended.iter().filter(|step| step.class.is_some() && LOST_SIGHT.contains(&step.reason.as_str())) {
+        let Some(server) = server(step).filter(|server| server.is_ready()) else { continue };
+        // The run first: a long value is cut at its end.
+        let value = format!("{}/{}/{asker}", step.run, step.id);
+        ask_for_a_look(ctx, server, &value).await?;
+    }
+    Ok(())
+}
+
+/// Steps that could not reach a server which is Ready again: they may try again.
+pub(crate) fn within_sight<'a>(
+    steps: &[StepStatus],
+    server: impl Fn(&StepStatus) -> Option<&'a Server>,
+) -> BTreeSet<String> {
+    let lost = |step: &&StepStatus| step.phase == StepPhase::Failed && LOST_SIGHT.contains(&step.reason.as_str());
+    let back = steps.iter().filter(lost).filter(|step| server(step).is_some_and(|server| was_seen_after(server, step)));
+    back.map(|step| step.id.clone()).collect()
 }
 
 /// Everything from the caches.

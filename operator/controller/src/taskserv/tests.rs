@@ -48,6 +48,7 @@ impl Marsh {
             contents: Arc::new(Contents {
                 manifest: Some(Manifest::from_yaml(&manifest.to_string()).unwrap()),
                 schema: None,
+                ..Contents::default()
             }),
         });
     }

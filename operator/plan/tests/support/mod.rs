@@ -111,7 +111,7 @@ fn undo_of(action: StepAction) -> UndoAction {
         StepAction::Create => UndoAction::DeleteServer,
         StepAction::Install => UndoAction::Uninstall,
         StepAction::Apply => UndoAction::DeleteObject,
-        StepAction::Delete => UndoAction::Irreversible,
+        StepAction::Delete | StepAction::Run => UndoAction::Irreversible,
         StepAction::Describe | StepAction::Observe | StepAction::Reach | StepAction::Check | StepAction::Wait => {
             UndoAction::None
         }
