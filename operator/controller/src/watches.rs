@@ -20,6 +20,7 @@ use provisioning_api::shared::RunsSteps;
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 
+use crate::batch_workflow;
 use crate::queue::{Queue, Waker, queue};
 use crate::taskserv::{concerns, server_of};
 
@@ -394,6 +395,13 @@ impl Fan {
         wake_children(&self.stores.servers, &self.wakers.servers, &namespace, &uid);
         wake_children(&self.stores.taskservs, &self.wakers.taskservs, &namespace, &uid);
         wake_children(&self.stores.clusters, &self.wakers.clusters, &namespace, &uid);
+        if let Ok(workflow) = &guarded.0 {
+            let steps = workflow.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+            steps
+                .iter()
+                .filter_map(batch_workflow::server_of)
+                .for_each(|name| self.wakers.servers.wake(&namespace, name));
+        }
     }
 
     fn extension(&self) {

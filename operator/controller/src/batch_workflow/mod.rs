@@ -41,6 +41,8 @@ use crate::watches::Stores;
 
 use run::Ground;
 
+pub(crate) use run::server_of;
+
 /// What a BatchWorkflow looks at: how its children stand, by step.
 #[derive(Debug, Default)]
 pub struct Facts {
@@ -147,12 +149,12 @@ impl Kind for BatchWorkflow {
         let free =
             facts.children.iter().filter(|(name, _, view)| taken(name) && view.as_ref().is_none_or(|view| view.ours));
         let mut mended: BTreeSet<String> = back.chain(free).map(|(name, ..)| name).chain(gone).cloned().collect();
-        mended.extend(within_sight(steps, |step| facts.ground.server(run::parts(&step.id).1?)));
+        mended.extend(within_sight(steps, |step| facts.ground.server(server_of(step)?)));
         mended
     }
 
     async fn after_end(&self, ctx: &Context, facts: &Facts, ended: &[StepStatus]) -> Result<(), Error> {
-        look_for_lost(ctx, &self.name_any(), ended, |step| facts.ground.server(run::parts(&step.id).1?)).await
+        look_for_lost(ctx, &self.name_any(), ended, |step| facts.ground.server(server_of(step)?)).await
     }
 
     /// What another step applies now is not deleted with the step that applied it before; until that one has applied it,

@@ -59,6 +59,11 @@ pub(crate) fn parts(id: &str) -> (&str, Option<&str>) {
     id.split_once('/').map_or((id, None), |(step, server)| (step, Some(server)))
 }
 
+/// The server on which a step of a workflow runs a script.
+pub(crate) fn server_of(step: &StepStatus) -> Option<&str> {
+    parts(&step.id).1.filter(|_| step.action == StepAction::Run)
+}
+
 fn part(step: &WorkflowStep, server: &str) -> StepId {
     StepId::new(format!("{}/{server}", step.name))
 }
@@ -263,9 +268,9 @@ pub(crate) fn together(workflow: &BatchWorkflow, step: &WorkflowStep) -> Outcome
 /// Stalled, where what is left waits for a server that is stalled itself (L1).
 pub(crate) fn held_up(workflow: &BatchWorkflow, ground: &Ground) -> Option<Standing> {
     let steps = workflow.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-    let pending = |step: &&StepStatus| step.action == StepAction::Run && step.phase == StepPhase::Pending;
+    let pending = |step: &&StepStatus| step.phase == StepPhase::Pending;
     steps.iter().filter(pending).find_map(|step| {
-        let server = ground.server(parts(&step.id).1?)?;
+        let server = ground.server(server_of(step)?)?;
         stuck(server).map(|condition| held_up_by("Server", &server.name_any(), &condition.message))
     })
 }

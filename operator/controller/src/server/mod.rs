@@ -24,6 +24,7 @@ use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, held_up_by, in_nam
 use crate::engine::observe::reconcile_request;
 use crate::error::Error;
 use crate::watches::Stores;
+use crate::{batch_workflow, taskserv};
 
 /// Creating or deleting a machine may take this long, seconds.
 const PROVIDER_TIMEOUT: i64 = 300;
@@ -171,9 +172,18 @@ async fn gone(ctx: &Context, server: &Server) -> Result<BTreeSet<String>, Error>
 
 fn busy_with(stores: &Stores, namespace: &str, server: &str) -> Vec<String> {
     let taskservs = in_namespace(&stores.taskservs, namespace);
-    let busy = taskservs.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|taskserv| {
-        let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-        steps.iter().any(|step| step.is_open() && crate::taskserv::server_of(&step.id) == Some(server))
-    });
-    busy.map(|taskserv| format!("Taskserv {}", taskserv.name_any())).collect()
+    let taskservs = taskservs.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    let taskservs = taskservs.filter(|taskserv| acts(*taskserv, |step| taskserv::server_of(&step.id) == Some(server)));
+    let workflows = in_namespace(&stores.workflows, namespace);
+    let workflows = workflows.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    let workflows =
+        workflows.filter(|workflow| acts(*workflow, |step| batch_workflow::server_of(step) == Some(server)));
+    let taskservs = taskservs.map(|taskserv| format!("Taskserv {}", taskserv.name_any()));
+    taskservs.chain(workflows.map(|workflow| format!("BatchWorkflow {}", workflow.name_any()))).collect()
+}
+
+/// Whether an object has an open step like this.
+fn acts(object: &impl RunsSteps, is_it: impl Fn(&StepStatus) -> bool) -> bool {
+    let steps = object.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    steps.iter().any(|step| step.is_open() && is_it(step))
 }
