@@ -131,9 +131,11 @@ fn is_to_come(workflow: &BatchWorkflow, id: &str) -> bool {
 
 /// A server that no step of the workflow makes has to be there. Which ones a Cluster makes is not known before.
 fn known(workflow: &BatchWorkflow, ground: &Ground, position: usize, name: &str) -> Result<(), Standing> {
-    let applied =
-        |step: &WorkflowStep| matches!(step.applied(), Some((kind, other)) if kind == "Cluster" || other == name);
-    if ground.server(name).is_some() || workflow.spec.steps.iter().any(applied) {
+    let makes_it = |step: &WorkflowStep| match step.applied() {
+        Some(("Cluster", _)) => true,
+        applied => applied == Some(("Server", name)),
+    };
+    if ground.server(name).is_some() || workflow.spec.steps.iter().any(makes_it) {
         return Ok(());
     }
     let hint = hint(name, ground.servers.keys().map(String::as_str));
