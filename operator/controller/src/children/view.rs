@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::{ANNOTATION_APPLIED, LABEL_OWNER_UID};
@@ -14,7 +14,7 @@ use provisioning_api::{Cluster, Server, Taskserv};
 use provisioning_plan::observed::{Outcome, RunView};
 
 use super::applied_by;
-use crate::engine::kind::{Child, Kind, by_name, in_namespace, is_up_to_date, stuck};
+use crate::engine::kind::{Child, Kind, in_namespace, is_up_to_date, stuck};
 use crate::watches::Stores;
 
 /// Reason of a step whose child failed.
@@ -52,25 +52,49 @@ pub struct ChildView {
     pub outputs: BTreeMap<String, String>,
 }
 
-/// Looks at a child.
+/// Looks at a child; `None` where there is no object of that name.
 pub fn view<K: Kind>(stores: &Stores, owner: &K, child: &Child) -> Option<ChildView> {
-    let namespace = owner.namespace().unwrap_or_default();
     match child.kind {
-        "Server" => by_name(&stores.servers, &namespace, &child.name).map(|server: Server| {
+        "Server" => look(&stores.servers, owner, &child.name, |server: &Server| {
             let address = server.status.as_ref().and_then(|status| status.addresses.first());
-            let outputs = address.map(|address| ("address".to_owned(), address.address.clone()));
-            seen(owner, &server, outputs.into_iter().collect())
+            address.map(|address| ("address".to_owned(), address.address.clone())).into_iter().collect()
         }),
-        "Cluster" => by_name(&stores.clusters, &namespace, &child.name)
-            .map(|cluster: Cluster| seen(owner, &cluster, outputs_of(&cluster))),
-        _ => by_name(&stores.taskservs, &namespace, &child.name).map(|taskserv: Taskserv| {
+        "Cluster" => look(&stores.clusters, owner, &child.name, outputs_of),
+        _ => look(&stores.taskservs, owner, &child.name, |taskserv: &Taskserv| {
             let rows = taskserv.status.as_ref().map(|status| status.servers.as_slice()).unwrap_or_default();
             let named = rows.iter().flat_map(|row| {
                 row.outputs.iter().map(|(name, value)| (format!("{}.{name}", row.name), value.clone()))
             });
-            let outputs = named.take(32).collect();
-            seen(owner, &taskserv, outputs)
+            named.take(32).collect()
         }),
+    }
+}
+
+/// Looks at an object of one kind. One that cannot be read is there all the same, and its labels say whose it is.
+fn look<O: Kind, K: Kind>(
+    store: &Store<DeserializeGuard<K>>,
+    owner: &O,
+    name: &str,
+    outputs: impl Fn(&K) -> BTreeMap<String, String>,
+) -> Option<ChildView> {
+    let namespace = owner.namespace().unwrap_or_default();
+    let guarded = store.get(&ObjectRef::<DeserializeGuard<K>>::new(name).within(&namespace))?;
+    Some(match &guarded.0 {
+        Ok(child) => seen(owner, child, outputs(child)),
+        Err(invalid) => unreadable(owner, &*guarded, &invalid.error),
+    })
+}
+
+/// What an owner sees of a child that cannot be read. Nothing more happens to that by itself.
+fn unreadable<O: Kind>(owner: &O, child: &impl ResourceExt, error: &str) -> ChildView {
+    let words: String = error.chars().take(128).collect();
+    ChildView {
+        ours: carries_uid_of(owner, child),
+        deleting: child.meta().deletion_timestamp.is_some(),
+        applied_by: child.annotations().get(ANNOTATION_APPLIED).cloned(),
+        standing: Standing::Stalled(format!("this operator cannot read it: {words}; correct it first")),
+        class: None,
+        outputs: BTreeMap::new(),
     }
 }
 
@@ -253,3 +277,6 @@ pub fn from_why(why: &str) -> Option<Child> {
     };
     Some(Child { kind, name: name.to_owned(), spec: serde_json::Value::Null, reconcile: None })
 }
+
+#[cfg(test)]
+mod tests;

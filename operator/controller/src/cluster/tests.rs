@@ -597,3 +597,20 @@ fn a_name_that_somebody_else_holds_is_left_alone_and_taken_once_it_is_free() {
     world.servers.remove("marsh-web-0");
     assert_eq!(object.mended(&world.facts()), BTreeSet::from(["server/marsh-web-0".to_owned()]));
 }
+
+#[test]
+fn a_part_that_cannot_be_read_is_not_told_as_gone_and_nothing_is_made_in_its_place() {
+    let mut world = settled(&marsh(1));
+    let mut facts = world.facts();
+    let part = facts.children.get_mut("server/marsh-web-0").unwrap();
+    part.standing = ChildStanding::Stalled("this operator cannot read it: no spec; correct it first".to_owned());
+    facts.servers.remove("marsh-web-0");
+    let ready = Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: String::new() };
+    let told = world.cluster.standing(&facts, &ready).unwrap();
+    let words = "Server 'marsh-web-0' is Stalled: this operator cannot read it: no spec; correct it first";
+    assert_eq!(told, Standing::stalled(reasons::DEPENDENCY_STALLED, words));
+    let steps = world.cluster.run_status_mut().steps.clone();
+    let graph = world.cluster.graph(&facts, &steps).unwrap();
+    let step = steps.iter().find(|step| step.id == "server/marsh-web-0").unwrap();
+    assert_eq!(graph.get(&step.id).unwrap().input_hash.as_ref().unwrap().as_str(), step.input_hash);
+}
