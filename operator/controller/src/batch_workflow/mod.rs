@@ -36,12 +36,14 @@ use crate::error::Error;
 use crate::watches::Stores;
 
 /// What a BatchWorkflow looks at: how its children stand, by step.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Facts {
     /// Step, kind and name of the child, and how it stands; `None` where it does not exist.
     pub children: Vec<(String, Child, Option<ChildView>)>,
     /// Steps that delete an object which is not there.
     pub deleted: BTreeSet<String>,
+    /// Undos that wait for a child that is stuck, with what is said of it.
+    pub stuck: BTreeMap<String, Standing>,
 }
 
 impl Kind for BatchWorkflow {
@@ -59,7 +61,8 @@ impl Kind for BatchWorkflow {
         let children = steps.clone().filter_map(seen).map(|(name, view, child)| (name, child, view)).collect();
         let gone = |step: &&WorkflowStep| deleted(step).is_some_and(|child| look(&child).is_none());
         let deleted = steps.filter(gone).map(|step| step.name.clone()).collect();
-        std::future::ready(Ok(Facts { children, deleted }))
+        let stuck = children::stuck_undos(self, look);
+        std::future::ready(Ok(Facts { children, deleted, stuck }))
     }
 
     fn graph(&self, _: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
@@ -108,6 +111,10 @@ impl Kind for BatchWorkflow {
     fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
         let known = self.by_children(facts, by_steps).or_else(|| waivers::mention(self, by_steps));
         waivers::complain(self, known, by_steps)
+    }
+
+    fn held_up(&self, facts: &Facts) -> Option<Standing> {
+        children::held_up(self, &facts.stuck)
     }
 
     /// A child that failed or came late became Ready after all; one that could not be deleted is gone; a name that

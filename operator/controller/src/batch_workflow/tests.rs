@@ -26,7 +26,7 @@ fn with_steps(steps: &Value) -> BatchWorkflow {
 }
 
 fn graph(workflow: &BatchWorkflow) -> Result<Graph, Standing> {
-    workflow.graph(&Facts { children: Vec::new(), deleted: BTreeSet::new() }, &[])
+    workflow.graph(&Facts::default(), &[])
 }
 
 /// One pass over a workflow whose open runs ended as said.
@@ -43,7 +43,7 @@ fn pass(object: &BatchWorkflow, ends: &[(&str, Outcome)]) -> Planned<BatchWorkfl
     let seen = Seen {
         object: object.clone(),
         workspace: Some(workspace),
-        facts: Facts { children: Vec::new(), deleted: BTreeSet::new() },
+        facts: Facts::default(),
         observed,
         suspended: None,
         retry_requested: false,
@@ -190,7 +190,7 @@ fn what_cannot_be_carried_out_is_found_when_the_graph_is_drawn() {
 #[test]
 fn each_action_is_one_request_at_most() {
     let object = with_steps(&json!([apply("heron"), delete("old", "bittern", "heron"), wait("true")]));
-    let facts = Facts { children: Vec::new(), deleted: BTreeSet::new() };
+    let facts = Facts::default();
     let mut step = pass(&object, &[]).decision.steps.remove(0);
     let mut task = |name: &str| {
         name.clone_into(&mut step.id);
@@ -259,8 +259,11 @@ fn what_the_workflow_itself_deleted_is_not_missed() {
     object = pass(&object, &[("heron", Outcome::succeeded())]).next;
     object = pass(&object, &[("old", Outcome::succeeded())]).next;
     let child = child(&object.spec.steps[0]).unwrap();
-    let facts =
-        Facts { children: vec![("heron".to_owned(), child, None)], deleted: BTreeSet::from(["old".to_owned()]) };
+    let facts = Facts {
+        children: vec![("heron".to_owned(), child, None)],
+        deleted: BTreeSet::from(["old".to_owned()]),
+        ..Facts::default()
+    };
     let ready = Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: "all steps succeeded".to_owned() };
     assert_eq!(object.standing(&facts, &ready), None);
     assert_eq!(object.run_status().unwrap().steps[1].phase, StepPhase::Succeeded);
@@ -335,7 +338,7 @@ fn a_child_that_becomes_unhealthy_shows_in_the_workflow_that_made_it_and_nothing
             outputs: BTreeMap::new(),
         };
         let child = child(&object.spec.steps[0]).unwrap();
-        Facts { children: vec![("redis".to_owned(), child, Some(view))], deleted: BTreeSet::new() }
+        Facts { children: vec![("redis".to_owned(), child, Some(view))], ..Facts::default() }
     };
     let ready = Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: "all steps succeeded".to_owned() };
     let unhealthy = object.standing(&facts(ChildStanding::Unhealthy(words.to_owned())), &ready).unwrap();

@@ -9,12 +9,13 @@ use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::{ANNOTATION_APPLIED, LABEL_OWNER_UID};
 use provisioning_api::shared::{RetryPolicy, RunsSteps};
-use provisioning_api::steps::{FailureClass, StepPhase, StepStatus};
+use provisioning_api::steps::{Direction, FailureClass, StepPhase, StepStatus};
 use provisioning_api::{Cluster, Server, Taskserv};
+use provisioning_plan::conditions::Standing as OwnStanding;
 use provisioning_plan::observed::{Outcome, RunView};
 
 use super::applied_by;
-use crate::engine::kind::{Child, Kind, in_namespace, is_up_to_date, stuck};
+use crate::engine::kind::{Child, Kind, held_up_by, in_namespace, is_up_to_date, stuck};
 use crate::watches::Stores;
 
 /// Reason of a step whose child failed.
@@ -215,6 +216,29 @@ pub fn undo(seen: Option<&ChildView>) -> RunView {
         // To be deleted, or perhaps gone already: only the API server knows, and is asked.
         Some(_) | None => RunView::Missing { ours: true },
     }
+}
+
+/// Open undos whose child is stuck on its way out, each with what its owner says of it. `look`: [`view`].
+pub fn stuck_undos<K: Kind>(owner: &K, look: impl Fn(&Child) -> Option<ChildView>) -> BTreeMap<String, OwnStanding> {
+    let steps = owner.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let undone = steps.iter().filter(|step| step.open_direction() == Some(Direction::Undo));
+    let told = undone.filter_map(|step| {
+        let child = from_why(&step.why)?;
+        match look(&child).filter(|view| view.ours && view.deleting)?.standing {
+            Standing::Stalled(words) => Some((step.id.clone(), held_up_by(child.kind, &child.name, &words))),
+            Standing::Ready | Standing::Moving(_) | Standing::Unhealthy(_) => None,
+        }
+    });
+    told.collect()
+}
+
+/// How an owner stands of whose steps nothing is going on but undos that are stuck: they would be waited for for ever
+/// (L1, L3). Once one of their children moves again, so does the owner.
+pub fn held_up(owner: &impl RunsSteps, stuck: &BTreeMap<String, OwnStanding>) -> Option<OwnStanding> {
+    let steps = owner.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let mut moving = steps.iter().filter(|step| step.is_open() || step.retry_at.is_some());
+    let first = stuck.get(&moving.next()?.id)?;
+    moving.all(|step| stuck.contains_key(&step.id)).then(|| first.clone())
 }
 
 /// A view with its time: a run whose deadline has passed is over, with the reason why it was not done.

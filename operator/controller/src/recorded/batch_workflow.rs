@@ -1,6 +1,6 @@
 // The BatchWorkflow: its steps end as its children stand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use provisioning_api::BatchWorkflow;
 use provisioning_api::conditions::reasons;
@@ -36,7 +36,7 @@ fn children(workflow: &BatchWorkflow, standing: &Standing) -> Facts {
     let child = |name: &str| Child { kind: "Server", name: name.to_owned(), spec: Value::Null, reconcile: None };
     let steps = workflow.spec.steps.iter();
     let children = steps.map(|step| (step.name.clone(), child(&step.name), Some(view(&step.name)))).collect();
-    Facts { children, deleted: BTreeSet::new() }
+    Facts { children, ..Facts::default() }
 }
 
 impl Recorded for BatchWorkflow {
