@@ -14,7 +14,7 @@ use provisioning_api::{Cluster, Server, Taskserv};
 use provisioning_plan::conditions::Standing as OwnStanding;
 use provisioning_plan::observed::{Outcome, RunView};
 
-use super::applied_by;
+use super::{Held, applied_by};
 use crate::engine::kind::{Child, Kind, held_up_by, in_namespace, is_up_to_date, stuck};
 use crate::watches::Stores;
 
@@ -266,23 +266,23 @@ pub fn no_retry() -> RetryPolicy {
 }
 
 /// Children that carry this owner's uid although it no longer stands for them: their step was forgotten.
-pub fn left_behind<K: Kind>(stores: &Stores, owner: &K) -> Vec<(&'static str, String)> {
-    let mut found = own_names(&stores.servers, owner);
-    found.extend(own_names(&stores.taskservs, owner));
-    found.extend(own_names(&stores.clusters, owner));
+pub fn left_behind<K: Kind>(stores: &Stores, owner: &K) -> Vec<Held> {
+    let mut found = held(&stores.servers, owner);
+    found.extend(held(&stores.taskservs, owner));
+    found.extend(held(&stores.clusters, owner));
     let steps = owner.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let stands_for = |kind: &str, name: &str| steps.iter().any(|step| step.why == format!("{kind} {name}"));
-    found.retain(|(kind, name)| !stands_for(kind, name));
+    found.retain(|child| !stands_for(child.kind, &child.name));
     found
 }
 
-fn own_names<O: Kind, K: Kind>(store: &Store<DeserializeGuard<K>>, owner: &O) -> Vec<(&'static str, String)> {
+fn held<O: Kind, K: Kind>(store: &Store<DeserializeGuard<K>>, owner: &O) -> Vec<Held> {
     let objects = in_namespace(store, &owner.namespace().unwrap_or_default());
     let ours = objects
         .iter()
         .filter_map(|guarded| guarded.0.as_ref().ok())
         .filter(|child| carries_uid_of(owner, *child) && child.meta().deletion_timestamp.is_none());
-    ours.map(|child| (K::KIND, child.name_any())).collect()
+    ours.map(|child| Held { kind: K::KIND, name: child.name_any(), version: child.resource_version() }).collect()
 }
 
 /// Whether an object was made by this owner.
