@@ -93,6 +93,13 @@ pub fn applied_by(step: &StepStatus) -> String {
     format!("{}/{}", step.id, step.run)
 }
 
+/// Value of the reconcile annotation by which a repeated try asks the child to try again, too. The run first: of a long
+/// value only the beginning is read.
+pub fn asks_again<K: Kind>(owner: &K, step: &StepStatus) -> Option<String> {
+    let is_repeated = step.attempt > 0 || step.losses > 0 || step.run > 1;
+    is_repeated.then(|| format!("{}/{}", step.run, owner.name_any()))
+}
+
 /// Whether a child was written by a later run of this step already: then whoever asks has slept.
 fn is_past(live: &DynamicObject, step: &StepStatus) -> bool {
     let applied = live.annotations().get(ANNOTATION_APPLIED).and_then(|value| value.rsplit_once('/'));
@@ -288,6 +295,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::observe::reconcile_request;
 
     /// Servers of an API server that knows one, `bittern`, at version 7, and keeps to preconditions.
     fn servers() -> Api<DynamicObject> {
@@ -326,11 +334,36 @@ mod tests {
         assert!(release(&servers(), &held("heron", "6")).await.is_ok(), "it is gone");
     }
 
-    fn verdict(labels: &Value) -> Option<Outcome> {
-        let owner: BatchWorkflow = serde_json::from_value(json!({
+    fn workflow(name: &str) -> BatchWorkflow {
+        serde_json::from_value(json!({
             "apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow", "spec": {"steps": []},
-            "metadata": {"name": "morning", "namespace": "marsh", "uid": "uid-morning"}}))
-        .unwrap();
+            "metadata": {"name": name, "namespace": "marsh", "uid": "uid-morning"}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_repeated_try_reaches_the_child_whatever_the_length_of_its_owners_name() {
+        let step = |run: i64| {
+            let step = json!({"id": "nest", "action": "Apply", "undo": "None", "phase": "Running", "run": run,
+                "inputHash": "v1:0"});
+            serde_json::from_value::<StepStatus>(step).unwrap()
+        };
+        assert_eq!(asks_again(&workflow("morning"), &step(1)), None);
+        for length in [1, 61, 62, 63] {
+            let owner = workflow(&"m".repeat(length));
+            let heard = |run: i64| {
+                let mut child = workflow("heron");
+                let asked = asks_again(&owner, &step(run)).unwrap();
+                child.metadata.annotations = Some([(ANNOTATION_RECONCILE.to_owned(), asked)].into());
+                reconcile_request(&child).unwrap()
+            };
+            let all: std::collections::BTreeSet<String> = (2..200).map(heard).collect();
+            assert_eq!(all.len(), 198, "{length}");
+        }
+    }
+
+    fn verdict(labels: &Value) -> Option<Outcome> {
+        let owner = workflow("morning");
         let live: DynamicObject = serde_json::from_value(json!({"apiVersion": "provisioning.dev/v1alpha1",
             "kind": "Server", "metadata": {"name": "bittern", "namespace": "marsh", "labels": labels}}))
         .unwrap();

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::BatchWorkflow;
@@ -26,10 +25,10 @@ use provisioning_plan::observed::{Outcome, RunView};
 
 use graph::{child, deleted};
 
-use crate::children::release_left;
 use crate::children::view::{
     self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding, cancelled,
 };
+use crate::children::{asks_again, release_left};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
@@ -83,9 +82,7 @@ impl Kind for BatchWorkflow {
             return Ok(Task::DeleteNamed(Box::new(child)));
         }
         let mut child = child(planned).ok_or("the step names no object")?;
-        // A repeated try asks the child to try again, too.
-        child.reconcile =
-            (step.attempt > 0 || step.losses > 0 || step.run > 1).then(|| format!("{}/{}", self.name_any(), step.run));
+        child.reconcile = asks_again(self, step);
         Ok(Task::Apply(Box::new(child)))
     }
 

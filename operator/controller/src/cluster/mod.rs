@@ -24,8 +24,8 @@ use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::ids::StepId;
 use provisioning_plan::observed::{Outcome, RunView};
 
-use crate::children::release_left;
 use crate::children::view::{self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding};
+use crate::children::{asks_again, release_left};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, by_name, in_namespace};
 use crate::error::Error;
@@ -97,9 +97,7 @@ impl Kind for Cluster {
             return Ok(Task::Delete(Box::new(child)));
         }
         let mut child = wanted(self, step).ok_or("the step is no longer wanted")?;
-        // A repeated try asks the child to try again, too.
-        child.reconcile =
-            (step.attempt > 0 || step.losses > 0 || step.run > 1).then(|| format!("{}/{}", self.name_any(), step.run));
+        child.reconcile = asks_again(self, step);
         Ok(Task::Apply(Box::new(child)))
     }
 
