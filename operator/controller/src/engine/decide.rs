@@ -72,7 +72,7 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
         gates: seen.object.gates(&seen.facts),
         waived: seen.object.waived(),
         revive: seen.object.mended(&seen.facts),
-        observe_again: seen.object.observed_again(&seen.facts),
+        observe_again: seen.object.observed_again(&seen.facts, seen.now),
         run_floor: seen.object.run_status().map_or(0, |status| status.run_floor),
     }
 }

@@ -187,7 +187,7 @@ pub trait Kind:
     }
 
     /// (pure) Steps without effect whose result gets old, and when.
-    fn observed_again(&self, _: &Self::Facts) -> BTreeMap<String, Timestamp> {
+    fn observed_again(&self, _: &Self::Facts, _now: Timestamp) -> BTreeMap<String, Timestamp> {
         BTreeMap::new()
     }
 
