@@ -23,7 +23,7 @@ use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::observed::{Outcome, RunView};
 
-use graph::{child, deleted};
+use graph::{child, deleted, takes_down};
 
 use crate::children::view::{
     self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding, cancelled,
@@ -64,8 +64,8 @@ impl Kind for BatchWorkflow {
         std::future::ready(Ok(Facts { children, deleted, stuck }))
     }
 
-    fn graph(&self, _: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
-        graph::draw(self)
+    fn graph(&self, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
+        graph::draw(self, facts, settled)
     }
 
     fn task(&self, _: &Facts, step: &StepStatus) -> Result<Task, String> {
@@ -220,20 +220,10 @@ impl Children for BatchWorkflow {
         }
         // What was passed over made nothing that would have to be there, and what was deleted is meant to be gone.
         let done = |name: &str| phase(name) == Some(StepPhase::Succeeded);
-        let taken = |child: &Child| {
-            let mut steps = self.spec.steps.iter().filter(|step| step.delete.is_some() && done(&step.name));
-            steps.any(|step| step.regards() == Some((child.kind, child.name.as_str())))
-        };
+        let taken = |child: &Child| takes_down(self, steps, child);
         let made = facts.children.iter().filter(|(name, child, _)| done(name) && !taken(child));
         made.into_iter().find_map(|(_, child, view)| match view {
-            None => {
-                let text = format!(
-                    "{} '{}' was deleted by somebody; annotate this workflow with provisioning.dev/reconcile-requested-at \
-                     after a change of its step to have it made again",
-                    child.kind, child.name
-                );
-                Some(Standing::reconciling(reasons::WAITING, text))
-            }
+            None => Some(Standing::reconciling(reasons::WAITING, format!("{} '{}' is gone", child.kind, child.name))),
             Some(view) => match &view.standing {
                 ChildStanding::Ready => None,
                 ChildStanding::Moving(text) => {
@@ -244,9 +234,7 @@ impl Children for BatchWorkflow {
                     let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
                     Some(Standing::reconciling(reasons::UNHEALTHY, text))
                 }
-                ChildStanding::Stalled(text) => {
-                    Some(held_up_by(child.kind, &child.name, text))
-                }
+                ChildStanding::Stalled(text) => Some(held_up_by(child.kind, &child.name, text)),
             },
         })
     }

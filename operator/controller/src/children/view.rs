@@ -12,7 +12,9 @@ use provisioning_api::shared::{RetryPolicy, RunsSteps};
 use provisioning_api::steps::{Direction, FailureClass, StepPhase, StepStatus};
 use provisioning_api::{Cluster, Server, Taskserv};
 use provisioning_plan::conditions::Standing as OwnStanding;
+use provisioning_plan::ids::InputHash;
 use provisioning_plan::observed::{Outcome, RunView};
+use serde::Serialize;
 
 use super::{Held, applied_by};
 use crate::engine::kind::{Child, Kind, held_up_by, in_namespace, is_up_to_date, stuck};
@@ -22,6 +24,9 @@ use crate::watches::Stores;
 pub const CHILD_FAILED: &str = "ChildFailed";
 /// Reason of a step that took longer than it may.
 pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
+/// How many runs back it is looked after which one a step was to be done again; after that many tries it is planned anew.
+const MOST_RUNS: usize = 64;
 
 /// How a child stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +156,21 @@ pub fn reason_of(child: &impl RunsSteps) -> &'static str {
     let ready = conditions.iter().find(|condition| condition.type_ == types::READY && condition.status == "False");
     let known = ready.and_then(|ready| reasons::ALL.iter().find(|(reason, _)| *reason == ready.reason));
     known.map_or(reasons::WAITING, |(reason, _)| reason)
+}
+
+/// What the result of a step depends on that makes a child. What was done and is not there any more (a person deleted it)
+/// is to be done again: then the hash tells the runs from then on from those before. `entry`: the step as it is recorded.
+pub fn input_hash(inputs: &impl Serialize, entry: Option<&StepStatus>, is_there: bool) -> InputHash {
+    let plain = InputHash::of(inputs);
+    let again = |run: i64| InputHash::of(&("again", run, inputs));
+    match entry {
+        Some(entry) if entry.phase == StepPhase::Succeeded && !is_there => again(entry.run),
+        Some(entry) if entry.input_hash != plain.as_str() => {
+            let runs = (0..=entry.run).rev().take(MOST_RUNS);
+            runs.map(again).find(|hash| hash.as_str() == entry.input_hash).unwrap_or(plain)
+        }
+        Some(_) | None => plain,
+    }
 }
 
 /// How an open step stands that applies a child.
