@@ -75,9 +75,9 @@ pub async fn apply<K: Kind>(
     }
 }
 
-/// The end of a step whose write was refused, in the API server's own words. What its code says: not as it is written (a rule of the CRD, and a policy that gives no reason of
-/// its own), or not by us and not now (rights, a quota, a policy with reason Forbidden), which may change without the
-/// object.
+/// The end of a step whose write was refused, in the API server's own words. What its code says: not as it is written (a
+/// rule of the CRD, and a policy that gives no reason of its own), or not by us and not now (rights, a quota, a policy
+/// with reason Forbidden), which may change without the object.
 fn refusal(error: &kube::Error) -> Option<Outcome> {
     let kube::Error::Api(status) = error else { return None };
     let (class, reason) = match status.code {
@@ -91,6 +91,13 @@ fn refusal(error: &kube::Error) -> Option<Outcome> {
 /// Value of the annotation that says which run of which step wrote a child last.
 pub fn applied_by(step: &StepStatus) -> String {
     format!("{}/{}", step.id, step.run)
+}
+
+/// Value of the reconcile annotation by which a repeated try asks the child to try again, too. The run first: of a long
+/// value only the beginning is read.
+pub fn asks_again<K: Kind>(owner: &K, step: &StepStatus) -> Option<String> {
+    let is_repeated = step.attempt > 0 || step.losses > 0 || step.run > 1;
+    is_repeated.then(|| format!("{}/{}", step.run, owner.name_any()))
 }
 
 /// Whether a child was written by a later run of this step already: then whoever asks has slept.
@@ -123,20 +130,32 @@ fn fill<K: Kind>(object: &mut DynamicObject, owner: &K, step: &StepStatus, child
 pub async fn release_left<K: Kind>(ctx: &Context, owner: &K, all: bool) -> Result<(), Error> {
     // At its own end the caches are not enough: a child may have been made that they have not seen.
     let left = if all { owned(ctx, owner).await? } else { view::left_behind(&ctx.stores, owner) };
-    for (kind, name) in left {
-        release(ctx, owner, kind, &name).await?;
+    let namespace = owner.namespace().unwrap_or_default();
+    for child in left {
+        release(&api(ctx, &namespace, child.kind).0, &child).await?;
     }
     Ok(())
+}
+
+/// A child as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Kind.
+    pub kind: &'static str,
+    /// Name.
+    pub name: String,
+    /// Its resourceVersion.
+    pub version: Option<String>,
 }
 
 /// Takes our labels off a child: from now on it stands for itself, and nobody holds it back.
 ///
 /// # Errors
-/// Where the API server refuses.
-async fn release<K: Kind>(ctx: &Context, owner: &K, kind: &str, name: &str) -> Result<(), Error> {
-    let namespace = owner.namespace().unwrap_or_default();
-    let (api, _) = api(ctx, &namespace, kind);
+/// Where the API server refuses, or the child changed in between: somebody else may have made it anew by the same name.
+async fn release(api: &Api<DynamicObject>, child: &Held) -> Result<(), Error> {
+    let Held { kind, name, version } = child;
     let patch = serde_json::json!({"metadata": {
+        "resourceVersion": version,
         "labels": {LABEL_OWNER_UID: null, LABEL_OWNER_KIND: null, LABEL_OWNER_NAME: null},
         "annotations": {ANNOTATION_APPLIED: null},
     }});
@@ -144,7 +163,10 @@ async fn release<K: Kind>(ctx: &Context, owner: &K, kind: &str, name: &str) -> R
     match api.patch(name, &parameters, &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(source) => Err(Error::request("patch", format!("{kind} {namespace}/{name}"), source)),
+        Err(source) => {
+            let namespace = api.namespace().unwrap_or_default();
+            Err(Error::request("patch", format!("{kind} {namespace}/{name}"), source))
+        }
     }
 }
 
@@ -155,7 +177,7 @@ const CHILD_KINDS: [&str; 3] = ["Server", "Taskserv", "Cluster"];
 ///
 /// # Errors
 /// Where it does not answer.
-async fn owned<K: Kind>(ctx: &Context, owner: &K) -> Result<Vec<(&'static str, String)>, Error> {
+async fn owned<K: Kind>(ctx: &Context, owner: &K) -> Result<Vec<Held>, Error> {
     let namespace = owner.namespace().unwrap_or_default();
     let labels = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={}", owner.uid().unwrap_or_default()));
     let mut found = Vec::new();
@@ -163,7 +185,7 @@ async fn owned<K: Kind>(ctx: &Context, owner: &K) -> Result<Vec<(&'static str, S
         let list = api(ctx, &namespace, kind).0.list_metadata(&labels).await;
         let list = list.map_err(|source| Error::request("list", format!("{kind}s in {namespace}"), source))?;
         let stays = list.items.iter().filter(|child| child.metadata.deletion_timestamp.is_none());
-        found.extend(stays.map(|child| (kind, child.name_any())));
+        found.extend(stays.map(|child| Held { kind, name: child.name_any(), version: child.resource_version() }));
     }
     Ok(found)
 }
@@ -266,16 +288,82 @@ fn not_ours_to_delete<K: Kind>(owner: &K, live: &DynamicObject, child: &Child) -
 
 #[cfg(test)]
 mod tests {
+    use http::{Method, Request, Response};
+    use kube::Client;
+    use kube::client::Body;
     use provisioning_api::BatchWorkflow;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::observe::reconcile_request;
+
+    /// Servers of an API server that knows one, `bittern`, at version 7, and keeps to preconditions.
+    fn servers() -> Api<DynamicObject> {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let (head, body) = request.into_parts();
+            let patch: Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
+            let (asked, version) = (head.uri.path(), &patch["metadata"]["resourceVersion"]);
+            let known = head.method == Method::PATCH && asked.ends_with("/namespaces/marsh/servers/bittern");
+            let code = match (known, version.is_null() || *version == "7") {
+                (true, true) => 200,
+                (true, false) => 409,
+                (false, _) => 404,
+            };
+            let object = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Server",
+                "metadata": {"name": "bittern"}});
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "", "reason": "",
+                "code": code});
+            let answer = if code == 200 { object } else { status };
+            let body = Body::from(answer.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(body).unwrap())
+        });
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, "Server"), "servers");
+        Api::namespaced_with(Client::new(service, "default"), "marsh", &resource)
+    }
+
+    #[tokio::test]
+    async fn a_child_that_was_made_anew_since_it_was_read_keeps_its_owner() {
+        let held = |name: &str, version: &str| Held {
+            kind: "Server",
+            name: name.to_owned(),
+            version: Some(version.to_owned()),
+        };
+        assert!(release(&servers(), &held("bittern", "7")).await.is_ok());
+        let refused = release(&servers(), &held("bittern", "6")).await.unwrap_err();
+        assert!(matches!(&refused, Error::Conflict { object } if object == "Server marsh/bittern"), "{refused:?}");
+        assert!(release(&servers(), &held("heron", "6")).await.is_ok(), "it is gone");
+    }
+
+    fn workflow(name: &str) -> BatchWorkflow {
+        serde_json::from_value(json!({
+            "apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow", "spec": {"steps": []},
+            "metadata": {"name": name, "namespace": "marsh", "uid": "uid-morning"}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_repeated_try_reaches_the_child_whatever_the_length_of_its_owners_name() {
+        let step = |run: i64| {
+            let step = json!({"id": "nest", "action": "Apply", "undo": "None", "phase": "Running", "run": run,
+                "inputHash": "v1:0"});
+            serde_json::from_value::<StepStatus>(step).unwrap()
+        };
+        assert_eq!(asks_again(&workflow("morning"), &step(1)), None);
+        for length in [1, 61, 62, 63] {
+            let owner = workflow(&"m".repeat(length));
+            let heard = |run: i64| {
+                let mut child = workflow("heron");
+                let asked = asks_again(&owner, &step(run)).unwrap();
+                child.metadata.annotations = Some([(ANNOTATION_RECONCILE.to_owned(), asked)].into());
+                reconcile_request(&child).unwrap()
+            };
+            let all: std::collections::BTreeSet<String> = (2..200).map(heard).collect();
+            assert_eq!(all.len(), 198, "{length}");
+        }
+    }
 
     fn verdict(labels: &Value) -> Option<Outcome> {
-        let owner: BatchWorkflow = serde_json::from_value(json!({
-            "apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow", "spec": {"steps": []},
-            "metadata": {"name": "morning", "namespace": "marsh", "uid": "uid-morning"}}))
-        .unwrap();
+        let owner = workflow("morning");
         let live: DynamicObject = serde_json::from_value(json!({"apiVersion": "provisioning.dev/v1alpha1",
             "kind": "Server", "metadata": {"name": "bittern", "namespace": "marsh", "labels": labels}}))
         .unwrap();

@@ -78,11 +78,11 @@ pub enum Category {
 }
 
 impl Error {
-    /// Wraps a client error; a 409 on a write with a resourceVersion is a [`Error::Conflict`].
+    /// Wraps a client error; a 409 on a write with a resourceVersion or uid is a [`Error::Conflict`].
     pub fn request(verb: &'static str, object: impl Into<String>, source: kube::Error) -> Self {
         let object = object.into();
         match source {
-            kube::Error::Api(status) if status.code == 409 && matches!(verb, "update" | "patch") => {
+            kube::Error::Api(status) if status.code == 409 && matches!(verb, "update" | "patch" | "delete") => {
                 Error::Conflict { object }
             }
             source => Error::Request { verb, object, source: Box::new(source) },
@@ -142,5 +142,24 @@ impl Category {
             Category::Transient => "transient",
             Category::Permanent => "permanent",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn category(verb: &'static str, code: u16) -> Category {
+        let status = kube::core::Status::failure("words", "Reason").with_code(code);
+        Error::request(verb, "Server marsh/heron", kube::Error::Api(status.boxed())).category()
+    }
+
+    #[test]
+    fn a_write_on_what_has_changed_since_is_a_conflict_and_a_name_that_is_taken_is_not() {
+        for verb in ["update", "patch", "delete"] {
+            assert_eq!(category(verb, 409), Category::Conflict, "{verb}");
+            assert_eq!(category(verb, 403), Category::Permanent, "{verb}");
+        }
+        assert_eq!(category("create", 409), Category::Permanent);
     }
 }

@@ -91,6 +91,16 @@ pub(crate) fn caches_of(clusters: &[Cluster]) -> Stores {
     stores
 }
 
+/// Caches that hold these Servers, readable or not, and nothing else.
+#[cfg(test)]
+pub(crate) fn caches_of_servers(servers: Vec<Guarded<Server>>) -> Stores {
+    let (stores, mut writers) = caches();
+    for server in servers {
+        writers.servers.apply_watcher_event(&watcher::Event::Apply(server));
+    }
+    stores
+}
+
 /// The receiving ends.
 pub struct Queues {
     /// For Workspaces.

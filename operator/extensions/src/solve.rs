@@ -64,8 +64,6 @@ pub struct Root {
     pub name: String,
     /// The versions that will do; `*` is any.
     pub version: VersionReq,
-    /// Exactly this bundle, where it was chosen before.
-    pub digest: Option<String>,
     /// Who wants it, as messages say it: `Taskserv web`.
     pub by: String,
 }
@@ -73,7 +71,6 @@ pub struct Root {
 impl Root {
     fn takes(&self, package: &Package) -> bool {
         satisfies(&self.version, &package.version)
-            && self.digest.as_ref().is_none_or(|digest| *digest == package.digest)
     }
 }
 
@@ -101,11 +98,11 @@ pub struct Chosen {
 /// [`SolveError`], a sentence with all that a person needs.
 pub fn solve(roots: &[Root], offered: &[Package], installed: &[Entry]) -> Result<Vec<Chosen>, SolveError> {
     let mut roots: Vec<&Root> = roots.iter().collect();
-    roots.sort_by_cached_key(|root| (&root.name, &root.by, root.version.to_string(), &root.digest));
+    roots.sort_by_cached_key(|root| (&root.name, &root.by, root.version.to_string()));
     roots.dedup();
     let offer = Offer::new(offered, installed);
     let packages = search::search(&roots, &offer)?;
-    refuse_ambiguous(&packages, &roots, &offer, installed)?;
+    refuse_ambiguous(&packages, &offer, installed)?;
     Ok(in_order(&packages))
 }
 
@@ -139,17 +136,11 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// One version with two contents is not guessed between, unless one of them is pinned or there.
-fn refuse_ambiguous(
-    packages: &[&Package],
-    roots: &[&Root],
-    offer: &Offer<'_>,
-    installed: &[Entry],
-) -> Result<(), SolveError> {
+/// One version with two contents is not guessed between, unless one of them is there.
+fn refuse_ambiguous(packages: &[&Package], offer: &Offer<'_>, installed: &[Entry]) -> Result<(), SolveError> {
     for package in packages {
         let same = || offer.of(&package.name).iter().filter(|other| other.version == package.version);
-        let pinned = roots.iter().any(|root| root.name == package.name && root.digest.is_some());
-        if pinned || installed.iter().any(|entry| package.is(entry)) || same().count() == 1 {
+        if installed.iter().any(|entry| package.is(entry)) || same().count() == 1 {
             continue;
         }
         let digests: BTreeSet<String> = same().map(|other| other.digest.clone()).collect();

@@ -7,23 +7,23 @@ use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::WorkflowStep;
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::DeletionPolicy;
-use provisioning_api::steps::{StepAction, UndoAction};
+use provisioning_api::steps::{StepAction, StepPhase, StepStatus, UndoAction};
 use provisioning_plan::condition::{ObjectCondition, When};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::graph::{Dependency, Gate, Graph, GraphError, Step};
 use provisioning_plan::ids::{InputHash, StepId};
 
-use super::run::{self, Ground};
-use crate::children::view::no_retry;
+use super::{Facts, run};
+use crate::children::view::{ChildView, input_hash, no_retry};
 use crate::engine::kind::Child;
 
 /// Draws it.
-pub(crate) fn draw(workflow: &BatchWorkflow, ground: &Ground) -> Result<Graph, Standing> {
+pub(crate) fn draw(workflow: &BatchWorkflow, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
     let mut steps = Vec::new();
     for (position, step) in workflow.spec.steps.iter().enumerate() {
-        let whole = planned(workflow, position, step)?;
+        let whole = planned(workflow, (facts, settled), position, step)?;
         match &step.run {
-            Some(run) => steps.extend(run::draw(workflow, ground, (position, step, run), whole)?),
+            Some(run) => steps.extend(run::draw(workflow, &facts.ground, (position, step, run), whole)?),
             None => steps.push(whole),
         }
     }
@@ -42,11 +42,14 @@ fn invalid(position: usize, field: &str, words: impl std::fmt::Display) -> Stand
     Standing::stalled(reasons::INVALID, format!("spec.steps[{position}].{field}: {words}"))
 }
 
-fn planned(workflow: &BatchWorkflow, position: usize, step: &WorkflowStep) -> Result<Step, Standing> {
+/// What is known when a graph is drawn: how the children stand, and the steps as they are recorded.
+type Known<'a> = (&'a Facts, &'a [StepStatus]);
+
+fn planned(workflow: &BatchWorkflow, known: Known<'_>, position: usize, step: &WorkflowStep) -> Result<Step, Standing> {
     let names: Vec<&str> = step.depends_on.iter().map(|dependency| dependency.step.as_str()).collect();
     let when = step.when.as_ref().map(|text| When::new(text, &names)).transpose();
     let when = when.map_err(|error| invalid(position, "when", error))?;
-    let doing = doing(workflow, position, step)?;
+    let doing = doing(workflow, known, position, step)?;
     let dependency = |other: &provisioning_api::batch_workflow::WorkflowDependency| Dependency {
         step: StepId::new(&other.step),
         type_: other.type_,
@@ -86,16 +89,17 @@ struct Doing {
     undo: UndoAction,
 }
 
-fn doing(workflow: &BatchWorkflow, position: usize, step: &WorkflowStep) -> Result<Doing, Standing> {
+fn doing(workflow: &BatchWorkflow, known: Known<'_>, position: usize, step: &WorkflowStep) -> Result<Doing, Standing> {
     if let Some(child) = child(step) {
         let undo = match workflow.spec.deletion_policy {
             DeletionPolicy::Delete => UndoAction::DeleteObject,
             DeletionPolicy::Orphan => UndoAction::Orphan,
         };
+        let (is_there, entry) = (is_there(workflow, known, step, &child), entry(known.1, step));
         // A step without a condition hashes as it always did, so that an upgrade runs nothing again.
         let input_hash = match &step.when {
-            None => InputHash::of(&(child.kind, &child.name, &child.spec)),
-            Some(when) => InputHash::of(&(child.kind, &child.name, &child.spec, when)),
+            None => input_hash(&(child.kind, &child.name, &child.spec), entry, is_there),
+            Some(when) => input_hash(&(child.kind, &child.name, &child.spec, when), entry, is_there),
         };
         return Ok(Doing {
             action: StepAction::Apply,
@@ -138,6 +142,24 @@ fn doing(workflow: &BatchWorkflow, position: usize, step: &WorkflowStep) -> Resu
     }
     // The schema refuses this.
     Err(invalid(position, "apply", "give exactly one of apply, delete, run and wait"))
+}
+
+fn entry<'a>(settled: &'a [StepStatus], step: &WorkflowStep) -> Option<&'a StepStatus> {
+    settled.iter().find(|entry| entry.id == step.name)
+}
+
+/// Whether what a step applied is there, or is not missed.
+fn is_there(workflow: &BatchWorkflow, (facts, settled): Known<'_>, step: &WorkflowStep, child: &Child) -> bool {
+    let is_absent = |view: &Option<ChildView>| view.as_ref().is_none_or(|view| !view.ours);
+    let missed = facts.children.iter().any(|(name, _, view)| *name == step.name && is_absent(view));
+    !missed || takes_down(workflow, settled, child)
+}
+
+/// Whether a step of the workflow deletes what it applies, has done so, or is about to: then it is not missed.
+pub(crate) fn takes_down(workflow: &BatchWorkflow, settled: &[StepStatus], child: &Child) -> bool {
+    let is_skipped = |step| entry(settled, step).is_some_and(|entry| entry.phase == StepPhase::Skipped);
+    let mut steps = workflow.spec.steps.iter().filter(|step| step.delete.is_some() && !is_skipped(step));
+    steps.any(|step| step.regards() == Some((child.kind, child.name.as_str())))
 }
 
 /// What a workflow applies and deletes itself it deletes afterwards: else the two would race.

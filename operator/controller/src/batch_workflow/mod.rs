@@ -27,12 +27,12 @@ use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::observed::{Outcome, RunView};
 
-use graph::{child, deleted};
+use graph::{child, deleted, takes_down};
 
-use crate::children::release_left;
 use crate::children::view::{
     self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding, cancelled,
 };
+use crate::children::{asks_again, release_left};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
@@ -52,6 +52,8 @@ pub struct Facts {
     pub deleted: BTreeSet<String>,
     /// What steps that run scripts look at.
     pub ground: Ground,
+    /// Undos that wait for a child that is stuck, with what is said of it.
+    pub stuck: BTreeMap<String, Standing>,
 }
 
 impl Kind for BatchWorkflow {
@@ -69,11 +71,12 @@ impl Kind for BatchWorkflow {
         let children = steps.clone().filter_map(seen).map(|(name, view, child)| (name, child, view)).collect();
         let gone = |step: &&WorkflowStep| deleted(step).is_some_and(|child| look(&child).is_none());
         let deleted = steps.filter(gone).map(|step| step.name.clone()).collect();
-        std::future::ready(Ok(Facts { children, deleted, ground: Ground::of(self, ctx) }))
+        let stuck = children::stuck_undos(self, look);
+        std::future::ready(Ok(Facts { children, deleted, ground: Ground::of(self, ctx), stuck }))
     }
 
-    fn graph(&self, facts: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
-        graph::draw(self, &facts.ground)
+    fn graph(&self, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
+        graph::draw(self, facts, settled)
     }
 
     fn task(&self, facts: &Facts, step: &StepStatus) -> Result<Task, String> {
@@ -93,9 +96,7 @@ impl Kind for BatchWorkflow {
             return Ok(Task::DeleteNamed(Box::new(child)));
         }
         let mut child = child(planned).ok_or("the step names no object")?;
-        // A repeated try asks the child to try again, too.
-        child.reconcile =
-            (step.attempt > 0 || step.losses > 0 || step.run > 1).then(|| format!("{}/{}", self.name_any(), step.run));
+        child.reconcile = asks_again(self, step);
         Ok(Task::Apply(Box::new(child)))
     }
 
@@ -134,6 +135,10 @@ impl Kind for BatchWorkflow {
         }
         let known = self.by_children(facts, by_steps).or_else(|| waivers::mention(self, by_steps));
         waivers::complain(self, known, by_steps)
+    }
+
+    fn held_up(&self, facts: &Facts) -> Option<Standing> {
+        children::held_up(self, &facts.stuck)
     }
 
     /// A child that failed or came late became Ready after all; one that could not be deleted is gone; a name that
@@ -252,20 +257,10 @@ impl Children for BatchWorkflow {
         }
         // What was passed over made nothing that would have to be there, and what was deleted is meant to be gone.
         let done = |name: &str| phase(name) == Some(StepPhase::Succeeded);
-        let taken = |child: &Child| {
-            let mut steps = self.spec.steps.iter().filter(|step| step.delete.is_some() && done(&step.name));
-            steps.any(|step| step.regards() == Some((child.kind, child.name.as_str())))
-        };
+        let taken = |child: &Child| takes_down(self, steps, child);
         let made = facts.children.iter().filter(|(name, child, _)| done(name) && !taken(child));
         made.into_iter().find_map(|(_, child, view)| match view {
-            None => {
-                let text = format!(
-                    "{} '{}' was deleted by somebody; annotate this workflow with provisioning.dev/reconcile-requested-at \
-                     after a change of its step to have it made again",
-                    child.kind, child.name
-                );
-                Some(Standing::reconciling(reasons::WAITING, text))
-            }
+            None => Some(Standing::reconciling(reasons::WAITING, format!("{} '{}' is gone", child.kind, child.name))),
             Some(view) => match &view.standing {
                 ChildStanding::Ready => None,
                 ChildStanding::Moving(text) => {
@@ -276,9 +271,7 @@ impl Children for BatchWorkflow {
                     let text = format!("{} '{}' is not Ready: {text}", child.kind, child.name);
                     Some(Standing::reconciling(reasons::UNHEALTHY, text))
                 }
-                ChildStanding::Stalled(text) => {
-                    Some(held_up_by(child.kind, &child.name, text))
-                }
+                ChildStanding::Stalled(text) => Some(held_up_by(child.kind, &child.name, text)),
             },
         })
     }

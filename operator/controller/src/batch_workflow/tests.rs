@@ -31,6 +31,10 @@ fn graph(workflow: &BatchWorkflow) -> Result<Graph, Standing> {
 
 /// One pass over a workflow whose open runs ended as said.
 fn pass(object: &BatchWorkflow, ends: &[(&str, Outcome)]) -> Planned<BatchWorkflow> {
+    pass_with(object, Facts::default(), ends)
+}
+
+fn pass_with(object: &BatchWorkflow, facts: Facts, ends: &[(&str, Outcome)]) -> Planned<BatchWorkflow> {
     let ended = |(name, outcome): &(&str, Outcome)| ((*name).to_owned(), RunView::Ended(outcome.clone()));
     let observed: Observed = ends.iter().map(ended).collect();
     let workspace = WorkspaceView {
@@ -43,7 +47,7 @@ fn pass(object: &BatchWorkflow, ends: &[(&str, Outcome)]) -> Planned<BatchWorkfl
     let seen = Seen {
         object: object.clone(),
         workspace: Some(workspace),
-        facts: Facts::default(),
+        facts,
         observed,
         suspended: None,
         retry_requested: false,
@@ -346,4 +350,69 @@ fn a_child_that_becomes_unhealthy_shows_in_the_workflow_that_made_it_and_nothing
     assert_eq!(unhealthy, Standing::reconciling(reasons::UNHEALTHY, told));
     assert_eq!(object.mended(&facts(ChildStanding::Unhealthy(words.to_owned()))), BTreeSet::new());
     assert_eq!(object.standing(&facts(ChildStanding::Ready), &ready), None);
+}
+
+/// What is seen of the child of the first step.
+fn beside(object: &BatchWorkflow, view: Option<ChildView>) -> Facts {
+    let step = &object.spec.steps[0];
+    Facts { children: vec![(step.name.clone(), child(step).unwrap(), view)], ..Facts::default() }
+}
+
+fn ready(ours: bool, applied_by: &str) -> Option<ChildView> {
+    let applied_by = Some(applied_by.to_owned());
+    let standing = ChildStanding::Ready;
+    Some(ChildView { ours, deleting: false, applied_by, standing, class: None, outputs: BTreeMap::new() })
+}
+
+/// Steps that begin again where this is seen of the child of the first one, and the workflow after that.
+fn again(object: &BatchWorkflow, view: Option<ChildView>) -> (Vec<String>, BatchWorkflow) {
+    let planned = pass_with(object, beside(object, view), &[]);
+    (planned.decision.start, planned.next)
+}
+
+#[test]
+fn what_somebody_deleted_is_made_again_with_what_depends_on_it() {
+    let after = json!({"name": "curlew", "dependsOn": [{"step": "heron"}], "apply": server("curlew")});
+    let mut object = pass(&with_steps(&json!([apply("heron"), after, apply("bittern")])), &[]).next;
+    object = pass(&object, &[("heron", Outcome::succeeded()), ("bittern", Outcome::succeeded())]).next;
+    object = pass(&object, &[("curlew", Outcome::succeeded())]).next;
+    assert_eq!(again(&object, ready(true, "heron/1")).0, [""; 0]);
+    // An object of that name that is not ours is applied as well, which tells whose it is.
+    assert_eq!(again(&object, ready(false, "heron/1")).0, ["heron"]);
+    let (started, next) = again(&object, None);
+    assert_eq!(started, ["heron"]);
+    let done = pass_with(&next, beside(&next, ready(true, "heron/2")), &[("heron", Outcome::succeeded())]);
+    assert_eq!(done.decision.start, ["curlew"], "{:?}", done.decision.notes);
+    object = pass(&done.next, &[("curlew", Outcome::succeeded())]).next;
+    assert_eq!(again(&object, ready(true, "heron/2")), (Vec::new(), object.clone()), "it comes to rest");
+    assert_eq!(again(&object, None).0, ["heron"], "once more");
+}
+
+#[test]
+fn what_is_made_again_after_failures_is_done_once() {
+    let step = json!({"name": "heron", "retry": {}, "apply": server("heron")});
+    let mut object = pass(&with_steps(&json!([step])), &[]).next;
+    object = pass(&object, &[("heron", Outcome::succeeded())]).next;
+    object = again(&object, None).1;
+    object = pass(&object, &[("heron", Outcome::failed(FailureClass::Transient, CHILD_FAILED, "no answer"))]).next;
+    object.run_status_mut().steps[0].retry_at = None;
+    object = pass(&object, &[]).next;
+    object = pass(&object, &[("heron", Outcome::succeeded())]).next;
+    let step = &object.run_status().unwrap().steps[0];
+    assert_eq!((step.phase, step.run), (StepPhase::Succeeded, 3));
+    assert_eq!(again(&object, ready(true, "heron/3")), (Vec::new(), object.clone()));
+}
+
+#[test]
+fn what_the_workflow_takes_down_itself_is_not_made_again() {
+    let steps = json!([apply("heron"), delete("old", "heron", "heron")]);
+    let mut object = pass(&with_steps(&steps), &[]).next;
+    object = pass(&object, &[("heron", Outcome::succeeded())]).next;
+    for of_delete in [StepPhase::Pending, StepPhase::Running, StepPhase::Succeeded, StepPhase::Failed] {
+        object.run_status_mut().steps[1].phase = of_delete;
+        let planned = pass_with(&object, beside(&object, None), &[]);
+        assert_eq!(phase(&planned, "heron"), StepPhase::Succeeded, "{of_delete:?}");
+    }
+    object.run_status_mut().steps[1].phase = StepPhase::Skipped;
+    assert_eq!(again(&object, None).0, ["heron"]);
 }

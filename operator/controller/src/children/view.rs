@@ -4,23 +4,29 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::{ANNOTATION_APPLIED, LABEL_OWNER_UID};
 use provisioning_api::shared::{RetryPolicy, RunsSteps};
-use provisioning_api::steps::{FailureClass, StepPhase, StepStatus};
+use provisioning_api::steps::{Direction, FailureClass, StepPhase, StepStatus};
 use provisioning_api::{Cluster, Server, Taskserv};
+use provisioning_plan::conditions::Standing as OwnStanding;
+use provisioning_plan::ids::InputHash;
 use provisioning_plan::observed::{Outcome, RunView};
+use serde::Serialize;
 
-use super::applied_by;
-use crate::engine::kind::{Child, Kind, by_name, in_namespace, is_up_to_date, stuck};
+use super::{Held, applied_by};
+use crate::engine::kind::{Child, Kind, held_up_by, in_namespace, is_up_to_date, stuck};
 use crate::watches::Stores;
 
 /// Reason of a step whose child failed.
 pub const CHILD_FAILED: &str = "ChildFailed";
 /// Reason of a step that took longer than it may.
 pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
+/// How many runs back it is looked after which one a step was to be done again; after that many tries it is planned anew.
+const MOST_RUNS: usize = 64;
 
 /// How a child stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,25 +58,49 @@ pub struct ChildView {
     pub outputs: BTreeMap<String, String>,
 }
 
-/// Looks at a child.
+/// Looks at a child; `None` where there is no object of that name.
 pub fn view<K: Kind>(stores: &Stores, owner: &K, child: &Child) -> Option<ChildView> {
-    let namespace = owner.namespace().unwrap_or_default();
     match child.kind {
-        "Server" => by_name(&stores.servers, &namespace, &child.name).map(|server: Server| {
+        "Server" => look(&stores.servers, owner, &child.name, |server: &Server| {
             let address = server.status.as_ref().and_then(|status| status.addresses.first());
-            let outputs = address.map(|address| ("address".to_owned(), address.address.clone()));
-            seen(owner, &server, outputs.into_iter().collect())
+            address.map(|address| ("address".to_owned(), address.address.clone())).into_iter().collect()
         }),
-        "Cluster" => by_name(&stores.clusters, &namespace, &child.name)
-            .map(|cluster: Cluster| seen(owner, &cluster, outputs_of(&cluster))),
-        _ => by_name(&stores.taskservs, &namespace, &child.name).map(|taskserv: Taskserv| {
+        "Cluster" => look(&stores.clusters, owner, &child.name, outputs_of),
+        _ => look(&stores.taskservs, owner, &child.name, |taskserv: &Taskserv| {
             let rows = taskserv.status.as_ref().map(|status| status.servers.as_slice()).unwrap_or_default();
             let named = rows.iter().flat_map(|row| {
                 row.outputs.iter().map(|(name, value)| (format!("{}.{name}", row.name), value.clone()))
             });
-            let outputs = named.take(32).collect();
-            seen(owner, &taskserv, outputs)
+            named.take(32).collect()
         }),
+    }
+}
+
+/// Looks at an object of one kind. One that cannot be read is there all the same, and its labels say whose it is.
+fn look<O: Kind, K: Kind>(
+    store: &Store<DeserializeGuard<K>>,
+    owner: &O,
+    name: &str,
+    outputs: impl Fn(&K) -> BTreeMap<String, String>,
+) -> Option<ChildView> {
+    let namespace = owner.namespace().unwrap_or_default();
+    let guarded = store.get(&ObjectRef::<DeserializeGuard<K>>::new(name).within(&namespace))?;
+    Some(match &guarded.0 {
+        Ok(child) => seen(owner, child, outputs(child)),
+        Err(invalid) => unreadable(owner, &*guarded, &invalid.error),
+    })
+}
+
+/// What an owner sees of a child that cannot be read. Nothing more happens to that by itself.
+fn unreadable<O: Kind>(owner: &O, child: &impl ResourceExt, error: &str) -> ChildView {
+    let words: String = error.chars().take(128).collect();
+    ChildView {
+        ours: carries_uid_of(owner, child),
+        deleting: child.meta().deletion_timestamp.is_some(),
+        applied_by: child.annotations().get(ANNOTATION_APPLIED).cloned(),
+        standing: Standing::Stalled(format!("this operator cannot read it: {words}; correct it first")),
+        class: None,
+        outputs: BTreeMap::new(),
     }
 }
 
@@ -126,6 +156,21 @@ pub fn reason_of(child: &impl RunsSteps) -> &'static str {
     let ready = conditions.iter().find(|condition| condition.type_ == types::READY && condition.status == "False");
     let known = ready.and_then(|ready| reasons::ALL.iter().find(|(reason, _)| *reason == ready.reason));
     known.map_or(reasons::WAITING, |(reason, _)| reason)
+}
+
+/// What the result of a step depends on that makes a child. What was done and is not there any more (a person deleted it)
+/// is to be done again: then the hash tells the runs from then on from those before. `entry`: the step as it is recorded.
+pub fn input_hash(inputs: &impl Serialize, entry: Option<&StepStatus>, is_there: bool) -> InputHash {
+    let plain = InputHash::of(inputs);
+    let again = |run: i64| InputHash::of(&("again", run, inputs));
+    match entry {
+        Some(entry) if entry.phase == StepPhase::Succeeded && !is_there => again(entry.run),
+        Some(entry) if entry.input_hash != plain.as_str() => {
+            let runs = (0..=entry.run).rev().take(MOST_RUNS);
+            runs.map(again).find(|hash| hash.as_str() == entry.input_hash).unwrap_or(plain)
+        }
+        Some(_) | None => plain,
+    }
 }
 
 /// How an open step stands that applies a child.
@@ -193,6 +238,29 @@ pub fn undo(seen: Option<&ChildView>) -> RunView {
     }
 }
 
+/// Open undos whose child is stuck on its way out, each with what its owner says of it. `look`: [`view`].
+pub fn stuck_undos<K: Kind>(owner: &K, look: impl Fn(&Child) -> Option<ChildView>) -> BTreeMap<String, OwnStanding> {
+    let steps = owner.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let undone = steps.iter().filter(|step| step.open_direction() == Some(Direction::Undo));
+    let told = undone.filter_map(|step| {
+        let child = from_why(&step.why)?;
+        match look(&child).filter(|view| view.ours && view.deleting)?.standing {
+            Standing::Stalled(words) => Some((step.id.clone(), held_up_by(child.kind, &child.name, &words))),
+            Standing::Ready | Standing::Moving(_) | Standing::Unhealthy(_) => None,
+        }
+    });
+    told.collect()
+}
+
+/// How an owner stands of whose steps nothing is going on but undos that are stuck: they would be waited for for ever
+/// (L1, L3). Once one of their children moves again, so does the owner.
+pub fn held_up(owner: &impl RunsSteps, stuck: &BTreeMap<String, OwnStanding>) -> Option<OwnStanding> {
+    let steps = owner.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let mut moving = steps.iter().filter(|step| step.is_open() || step.retry_at.is_some());
+    let first = stuck.get(&moving.next()?.id)?;
+    moving.all(|step| stuck.contains_key(&step.id)).then(|| first.clone())
+}
+
 /// A view with its time: a run whose deadline has passed is over, with the reason why it was not done.
 pub fn until(
     deadline: Option<Timestamp>,
@@ -218,23 +286,23 @@ pub fn no_retry() -> RetryPolicy {
 }
 
 /// Children that carry this owner's uid although it no longer stands for them: their step was forgotten.
-pub fn left_behind<K: Kind>(stores: &Stores, owner: &K) -> Vec<(&'static str, String)> {
-    let mut found = own_names(&stores.servers, owner);
-    found.extend(own_names(&stores.taskservs, owner));
-    found.extend(own_names(&stores.clusters, owner));
+pub fn left_behind<K: Kind>(stores: &Stores, owner: &K) -> Vec<Held> {
+    let mut found = held(&stores.servers, owner);
+    found.extend(held(&stores.taskservs, owner));
+    found.extend(held(&stores.clusters, owner));
     let steps = owner.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let stands_for = |kind: &str, name: &str| steps.iter().any(|step| step.why == format!("{kind} {name}"));
-    found.retain(|(kind, name)| !stands_for(kind, name));
+    found.retain(|child| !stands_for(child.kind, &child.name));
     found
 }
 
-fn own_names<O: Kind, K: Kind>(store: &Store<DeserializeGuard<K>>, owner: &O) -> Vec<(&'static str, String)> {
+fn held<O: Kind, K: Kind>(store: &Store<DeserializeGuard<K>>, owner: &O) -> Vec<Held> {
     let objects = in_namespace(store, &owner.namespace().unwrap_or_default());
     let ours = objects
         .iter()
         .filter_map(|guarded| guarded.0.as_ref().ok())
         .filter(|child| carries_uid_of(owner, *child) && child.meta().deletion_timestamp.is_none());
-    ours.map(|child| (K::KIND, child.name_any())).collect()
+    ours.map(|child| Held { kind: K::KIND, name: child.name_any(), version: child.resource_version() }).collect()
 }
 
 /// Whether an object was made by this owner.
@@ -253,3 +321,6 @@ pub fn from_why(why: &str) -> Option<Child> {
     };
     Some(Child { kind, name: name.to_owned(), spec: serde_json::Value::Null, reconcile: None })
 }
+
+#[cfg(test)]
+mod tests;

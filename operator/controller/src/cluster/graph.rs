@@ -15,7 +15,7 @@ use provisioning_plan::nearest::hint;
 
 use super::Facts;
 use super::parts::{self, group_step, server_step, taskserv_step};
-use crate::children::view::no_retry;
+use crate::children::view::{self as children, no_retry};
 use crate::engine::kind::Child;
 use crate::taskserv::server_of;
 
@@ -61,17 +61,11 @@ pub(crate) fn draw(cluster: &Cluster, facts: &Facts, settled: &[StepStatus]) -> 
     })
 }
 
-/// What a step's result depends on. What was done and is not there any more (a person deleted it) is to be done again: then
-/// the hash tells that run from the one before.
+/// What a step's result depends on.
 fn input_hash(id: &StepId, child: &Child, facts: &Facts, settled: &[StepStatus]) -> InputHash {
-    let plain = (child.kind, &child.name, &child.spec);
-    let again = |run: i64| InputHash::of(&("again", run, &plain));
     let is_there = facts.children.get(id.as_str()).is_some_and(|view| view.ours);
-    match settled.iter().find(|step| step.id == id.as_str()) {
-        Some(step) if step.phase == StepPhase::Succeeded && !is_there => again(step.run),
-        Some(step) if step.input_hash == again(step.run - 1).as_str() => again(step.run - 1),
-        Some(_) | None => InputHash::of(&plain),
-    }
+    let entry = settled.iter().find(|step| step.id == id.as_str());
+    children::input_hash(&(child.kind, &child.name, &child.spec), entry, is_there)
 }
 
 /// The step in which a group comes together. It keeps the edges few: services depend on groups, groups on servers.

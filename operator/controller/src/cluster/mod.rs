@@ -24,8 +24,8 @@ use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::ids::StepId;
 use provisioning_plan::observed::{Outcome, RunView};
 
-use crate::children::release_left;
 use crate::children::view::{self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding};
+use crate::children::{asks_again, release_left};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, by_name, in_namespace};
 use crate::error::Error;
@@ -45,6 +45,8 @@ pub struct Facts {
     pub known_servers: Vec<String>,
     /// How what its steps apply stands, by step; what does not exist is not there.
     pub children: BTreeMap<String, ChildView>,
+    /// Undos that wait for a child that is stuck, with what is said of it.
+    pub stuck: BTreeMap<String, Standing>,
 }
 
 impl Facts {
@@ -77,6 +79,7 @@ impl Kind for Cluster {
             taskservs: ours.map(|taskserv| (taskserv.name_any(), taskserv.clone())).collect(),
             known_servers: in_namespace(&ctx.stores.servers, &namespace).iter().map(|other| other.name_any()).collect(),
             children: parts::children(self).into_iter().filter_map(view).collect(),
+            stuck: children::stuck_undos(self, |child| children::view(&ctx.stores, self, child)),
         };
         std::future::ready(Ok(facts))
     }
@@ -94,9 +97,7 @@ impl Kind for Cluster {
             return Ok(Task::Delete(Box::new(child)));
         }
         let mut child = wanted(self, step).ok_or("the step is no longer wanted")?;
-        // A repeated try asks the child to try again, too.
-        child.reconcile =
-            (step.attempt > 0 || step.losses > 0 || step.run > 1).then(|| format!("{}/{}", self.name_any(), step.run));
+        child.reconcile = asks_again(self, step);
         Ok(Task::Apply(Box::new(child)))
     }
 
@@ -127,6 +128,10 @@ impl Kind for Cluster {
 
     fn standing(&self, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
         standing::standing(self, facts, by_steps)
+    }
+
+    fn held_up(&self, facts: &Facts) -> Option<Standing> {
+        children::held_up(self, &facts.stuck)
     }
 
     /// A child that failed became Ready after all; a name that somebody else held is free.

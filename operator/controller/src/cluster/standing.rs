@@ -8,7 +8,7 @@ use provisioning_api::steps::{StepPhase, StepStatus};
 use provisioning_plan::conditions::{Standing, State};
 
 use super::{Facts, parts};
-use crate::children::view::reason_of;
+use crate::children::view::{ChildView, Standing as ChildStanding, reason_of};
 use crate::engine::kind::{held_up_by, is_up_to_date, stuck};
 
 pub(crate) fn standing(cluster: &Cluster, facts: &Facts, by_steps: &Standing) -> Option<Standing> {
@@ -24,7 +24,8 @@ pub(crate) fn standing(cluster: &Cluster, facts: &Facts, by_steps: &Standing) ->
 fn by_parts(cluster: &Cluster, facts: &Facts) -> Option<Standing> {
     for group in &cluster.spec.server_groups {
         for name in parts::servers(cluster, group) {
-            let found = trouble("Server", &name, facts.server(&name));
+            let seen = facts.children.get(parts::server_step(&name).as_str());
+            let found = trouble("Server", &name, facts.server(&name), seen);
             if found.is_some() {
                 return found;
             }
@@ -32,15 +33,25 @@ fn by_parts(cluster: &Cluster, facts: &Facts) -> Option<Standing> {
     }
     cluster.spec.taskservs.iter().find_map(|taskserv| {
         let name = parts::taskserv_name(cluster, taskserv);
-        trouble("Taskserv", &name, facts.taskservs.get(&name))
+        let seen = facts.children.get(parts::taskserv_step(&taskserv.name).as_str());
+        trouble("Taskserv", &name, facts.taskservs.get(&name), seen)
     })
 }
 
 /// What is wrong with a part. Where its own condition is False, so is the cluster's, for the same reason.
-fn trouble<K: Resource<DynamicType = ()> + RunsSteps>(kind: &str, name: &str, part: Option<&K>) -> Option<Standing> {
+/// `seen`: the part as the step sees it that makes it; one that cannot be read is only there.
+fn trouble<K: Resource<DynamicType = ()> + RunsSteps>(
+    kind: &str,
+    name: &str,
+    part: Option<&K>,
+    seen: Option<&ChildView>,
+) -> Option<Standing> {
     let waiting = |text: String| Some(Standing::reconciling(reasons::WAITING, text));
     let Some(part) = part else {
-        return waiting(format!("{kind} '{name}' is gone"));
+        return match seen.map(|view| &view.standing) {
+            Some(ChildStanding::Stalled(words)) => Some(held_up_by(kind, name, words)),
+            Some(_) | None => waiting(format!("{kind} '{name}' is gone")),
+        };
     };
     if part.meta().deletion_timestamp.is_some() {
         return waiting(format!("{kind} '{name}' is being deleted"));

@@ -90,6 +90,7 @@ impl World {
             Facts { known_servers: servers.keys().cloned().collect(), servers, taskservs, ..Facts::default() };
         let seen = |(id, child): (StepId, Child)| Some((id.to_string(), self.view(&facts, &child)?));
         facts.children = parts::children(&self.cluster).into_iter().filter_map(seen).collect();
+        facts.stuck = children::stuck_undos(&self.cluster, |child| self.view(&facts, child));
         facts
     }
 
@@ -596,4 +597,77 @@ fn a_name_that_somebody_else_holds_is_left_alone_and_taken_once_it_is_free() {
     assert_eq!(object.mended(&facts), BTreeSet::new());
     world.servers.remove("marsh-web-0");
     assert_eq!(object.mended(&world.facts()), BTreeSet::from(["server/marsh-web-0".to_owned()]));
+}
+
+#[test]
+fn a_part_that_cannot_be_read_is_not_told_as_gone_and_nothing_is_made_in_its_place() {
+    let mut world = settled(&marsh(1));
+    let mut facts = world.facts();
+    let part = facts.children.get_mut("server/marsh-web-0").unwrap();
+    part.standing = ChildStanding::Stalled("this operator cannot read it: no spec; correct it first".to_owned());
+    facts.servers.remove("marsh-web-0");
+    let ready = Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: String::new() };
+    let told = world.cluster.standing(&facts, &ready).unwrap();
+    let words = "Server 'marsh-web-0' is Stalled: this operator cannot read it: no spec; correct it first";
+    assert_eq!(told, Standing::stalled(reasons::DEPENDENCY_STALLED, words));
+    let steps = world.cluster.run_status_mut().steps.clone();
+    let graph = world.cluster.graph(&facts, &steps).unwrap();
+    let step = steps.iter().find(|step| step.id == "server/marsh-web-0").unwrap();
+    assert_eq!(graph.get(&step.id).unwrap().input_hash.as_ref().unwrap().as_str(), step.input_hash);
+}
+
+/// A child that was asked to go and does not: it is stuck, or on its way.
+fn lingering(child: &Value, reason: &str, words: &str) -> Value {
+    let mut child = child.clone();
+    child["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:02:00Z");
+    stand(&mut child, "False", reason, words);
+    child
+}
+
+#[test]
+fn a_child_that_cannot_be_taken_down_is_the_cause_that_a_deletion_tells() {
+    let mut world = settled(&marsh(1));
+    let proxy = world.taskservs["marsh-proxy"].clone();
+    world.cluster.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:02:00Z")).unwrap());
+    world.pass();
+    let words = "undo of step 'install/bittern' failed (ScriptFailed): dpkg is locked";
+    let mut linger = |reason: &str| {
+        world.taskservs.insert("marsh-proxy".to_owned(), lingering(&proxy, reason, words));
+        world.pass().standing
+    };
+    let moving = linger("Deleting");
+    assert_eq!(moving, Standing::reconciling(reasons::DELETING, "waits for taskserv/proxy"));
+    let stuck = linger("StepFailed");
+    let told = format!("Taskserv 'marsh-proxy' is Stalled: {words}");
+    assert_eq!(stuck, Standing::stalled(reasons::DEPENDENCY_STALLED, told));
+    // Once it moves again, so does the cluster.
+    assert_eq!(linger("Deleting"), moving);
+    world.taskservs.remove("marsh-proxy");
+    while world.pass().decision.verdict != provisioning_plan::decision::Verdict::Deleted {
+        assert!(world.story.len() < 40, "{:?}", world.story);
+    }
+}
+
+#[test]
+fn what_leaves_a_cluster_and_is_stuck_is_told_once_nothing_else_is_going_on() {
+    let mut world = settled(&marsh(3));
+    let servers = ["marsh-web-1", "marsh-web-2"].map(|name| (name.to_owned(), world.servers[name].clone()));
+    world.change(&marsh(1));
+    world.settle();
+    let undoing = |name: &String| {
+        let step = json!({"id": format!("server/{name}"), "action": "Apply", "why": format!("Server {name}"),
+            "undo": "DeleteObject", "inputHash": "v1:0", "phase": "Undoing", "effect": "Possible", "run": 2});
+        serde_json::from_value::<StepStatus>(step).unwrap()
+    };
+    world.cluster.run_status_mut().steps.extend(servers.iter().map(|(name, _)| undoing(name)));
+    let mut linger = |reasons: [&str; 2]| {
+        for ((name, server), reason) in servers.iter().zip(reasons) {
+            world.servers.insert(name.clone(), lingering(server, reason, "the zone is closed"));
+        }
+        world.pass().standing
+    };
+    let moving = Standing::reconciling(reasons::RUNNING, "running server/marsh-web-1, server/marsh-web-2");
+    assert_eq!(linger(["StepFailed", "Deleting"]), moving);
+    let told = "Server 'marsh-web-1' is Stalled: the zone is closed";
+    assert_eq!(linger(["StepFailed", "StepFailed"]), Standing::stalled(reasons::DEPENDENCY_STALLED, told));
 }

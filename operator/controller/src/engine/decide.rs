@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::ANNOTATION_RECONCILE;
 use provisioning_api::steps::{STATUS_SCHEMA, StepPhase, StepStatus};
-use provisioning_plan::conditions::{Standing, conditions};
+use provisioning_plan::conditions::{Standing, State, conditions};
 use provisioning_plan::decision::{Decision, Mode, Policy, Verdict, decide as plan_decide, hold};
 use provisioning_plan::settle::settle;
 use provisioning_plan::summary;
@@ -71,7 +71,7 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
         gates: seen.object.gates(&seen.facts),
         waived: seen.object.waived(),
         revive: seen.object.mended(&seen.facts),
-        observe_again: seen.object.observed_again(&seen.facts),
+        observe_again: seen.object.observed_again(&seen.facts, seen.now),
         run_floor: seen.object.run_status().map_or(0, |status| status.run_floor),
     }
 }
@@ -143,6 +143,8 @@ fn next_object<K: Kind>(seen: &Seen<K>, decision: &Decision, standing: Standing)
         None if deleting => standing,
         None => next.standing(&seen.facts, &standing).unwrap_or(standing),
     };
+    let held_up = if standing.state == State::Reconciling { next.held_up(&seen.facts) } else { None };
+    let standing = held_up.unwrap_or(standing);
     let unchanged = seen.object.run_status().is_some_and(|before| before.steps == decision.steps);
     let status = next.run_status_mut();
     // As long as the same intent keeps failing at the API server, the error stays where people look: written in turns

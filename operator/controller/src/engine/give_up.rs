@@ -1,6 +1,7 @@
 //! Giving up a run (protocols §2): afterwards nobody can act for it any more.
 
-use jiff::SignedDuration;
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Pod;
@@ -19,7 +20,7 @@ use crate::context::Context;
 use crate::error::Error;
 
 /// A holder that was lost may still be inside a call: claim freshness and call limit together (protocols §2).
-const HOLDER_LOSS: SignedDuration = SignedDuration::from_secs(90);
+const HOLDER_LOSS: Duration = Duration::from_secs(90);
 /// Holder of a Lease that the operator made to close a run.
 const CLOSED_BY_OPERATOR: &str = "operator";
 
@@ -65,9 +66,7 @@ pub async fn give_up<K: Kind>(ctx: &Context, object: &K, step: &StepStatus) -> R
             ended.as_ref().is_some_and(|outcome| outcome.harmless)
         }
         Closed::HeldBy(holder) => {
-            let now = ctx.now();
-            let since = ctx.runs.lost_since(&key, now);
-            if now.duration_since(since) < HOLDER_LOSS {
+            if ctx.runs.lost_for(&key) < HOLDER_LOSS {
                 tracing::info!(run = name, holder, "waits for the loss of the holder to be certain");
                 return Ok(GivenUp::NotYet);
             }

@@ -146,6 +146,12 @@ pub trait Kind:
         None
     }
 
+    /// (pure) How the object stands, on its way out or not, where all that it does is to wait for children that are stuck
+    /// on theirs.
+    fn held_up(&self, _: &Self::Facts) -> Option<Standing> {
+        None
+    }
+
     /// (pure) What follows when a step has failed for good.
     fn on_failure(&self) -> OnFailure {
         OnFailure::Continue
@@ -180,7 +186,7 @@ pub trait Kind:
     }
 
     /// (pure) Steps without effect whose result gets old, and when.
-    fn observed_again(&self, _: &Self::Facts) -> BTreeMap<String, Timestamp> {
+    fn observed_again(&self, _: &Self::Facts, _now: Timestamp) -> BTreeMap<String, Timestamp> {
         BTreeMap::new()
     }
 

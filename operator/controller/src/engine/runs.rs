@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use provisioning_plan::observed::Outcome;
+use tokio::time::Instant;
 
 use crate::context::lock;
 
@@ -25,8 +27,9 @@ pub enum Knowledge {
     Created(Timestamp),
     /// The Pod was seen in the cache.
     Seen,
-    /// The Pod's loss was noticed while another holder has the claim.
-    Lost(Timestamp),
+    /// The Pod's loss was noticed while another holder has the claim. By the clock that nobody sets: what is counted from
+    /// here makes sure that nobody acts any more.
+    Lost(Instant),
     /// Given up: this is how it ended.
     Over(Outcome),
 }
@@ -48,14 +51,14 @@ impl Runs {
         lock(&self.known).insert(key, knowledge);
     }
 
-    /// Since when a run's Pod is lost; the first call sets the time.
-    pub fn lost_since(&self, key: &RunKey, now: Timestamp) -> Timestamp {
+    /// For how long a run's Pod is lost, at least; the first call sets the time.
+    pub fn lost_for(&self, key: &RunKey) -> Duration {
         let mut known = lock(&self.known);
         match known.get(key) {
-            Some(Knowledge::Lost(since)) => *since,
+            Some(Knowledge::Lost(since)) => since.elapsed(),
             Some(Knowledge::Intended | Knowledge::Created(_) | Knowledge::Seen | Knowledge::Over(_)) | None => {
-                known.insert(key.clone(), Knowledge::Lost(now));
-                now
+                known.insert(key.clone(), Knowledge::Lost(Instant::now()));
+                Duration::ZERO
             }
         }
     }
@@ -70,4 +73,23 @@ impl Runs {
 pub fn on_its_way(created: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let until = created.saturating_add(CACHE_LAG).unwrap_or(Timestamp::MAX);
     (now < until).then_some(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_is_counted_from_its_first_notice_by_the_clock_that_nobody_sets() {
+        let runs = Runs::default();
+        let key: RunKey = ("uid-heron".to_owned(), "create".to_owned(), 3);
+        runs.set(key.clone(), Knowledge::Seen);
+        assert_eq!(runs.lost_for(&key), Duration::ZERO);
+        for seconds in [40, 80, 120] {
+            tokio::time::advance(Duration::from_secs(40)).await;
+            assert_eq!(runs.lost_for(&key), Duration::from_secs(seconds));
+        }
+        runs.set(key.clone(), Knowledge::Seen);
+        assert_eq!(runs.lost_for(&key), Duration::ZERO, "it was seen meanwhile");
+    }
 }

@@ -128,10 +128,12 @@ impl Probing {
         counted.answer(answer.as_ref().err());
         let mut records = lock(&self.records);
         let Some(record) = records.get_mut(key).filter(|record| record.question == *question) else { return };
-        if answer.is_ok() && !is_itself(&record.namespace, &question.server) {
-            return;
-        }
-        if record.memory.hear(answer.as_ref().copied()) {
+        let is_new = if answer.is_ok() && !is_itself(&record.namespace, &question.server) {
+            record.memory.hear_stranger()
+        } else {
+            record.memory.hear(answer.as_ref().copied())
+        };
+        if is_new {
             let (taskserv, opinion) = (&record.taskserv, record.memory.opinion());
             tracing::info!(namespace = record.namespace, taskserv, server = question.server, ?opinion, "probed");
             self.taskservs.wake(&record.namespace, taskserv);

@@ -11,6 +11,8 @@ pub enum Opinion {
     /// Not asked often enough by this process.
     #[default]
     Unknown,
+    /// Asked often enough, and what answers may be another machine: nothing is known, nor to be waited for.
+    Unproven,
     /// It answered last time, or has not failed often enough since.
     Healthy,
     /// It failed again and again; the last words.
@@ -26,6 +28,8 @@ pub(super) struct Memory {
     /// The last words, and how often they came in a row.
     words: String,
     same: u32,
+    /// Answers that proved nothing.
+    strange: u32,
 }
 
 impl Memory {
@@ -43,8 +47,10 @@ impl Memory {
                 match &self.opinion {
                     // Other words have to last as well: a service that fails now so, now so, is not written each time.
                     Opinion::Unhealthy(_) if self.same < FAILURES => return false,
-                    Opinion::Unknown | Opinion::Healthy if self.failures < FAILURES => return false,
-                    Opinion::Unknown | Opinion::Healthy | Opinion::Unhealthy(_) => {
+                    Opinion::Unknown | Opinion::Unproven | Opinion::Healthy if self.failures < FAILURES => {
+                        return false;
+                    }
+                    Opinion::Unknown | Opinion::Unproven | Opinion::Healthy | Opinion::Unhealthy(_) => {
                         Opinion::Unhealthy(failure.words.clone())
                     }
                 }
@@ -52,6 +58,16 @@ impl Memory {
         };
         let is_new = self.opinion != opinion;
         self.opinion = opinion;
+        is_new
+    }
+
+    /// Takes note of an answer that proves nothing. True: the opinion is another one now.
+    pub(super) fn hear_stranger(&mut self) -> bool {
+        self.strange = self.strange.saturating_add(1);
+        let is_new = self.opinion == Opinion::Unknown && self.strange >= FAILURES;
+        if is_new {
+            self.opinion = Opinion::Unproven;
+        }
         is_new
     }
 
@@ -71,15 +87,20 @@ mod tests {
         Failure { trouble: Trouble::Refused, words: words.to_owned() }
     }
 
-    /// Opinions after each letter: `.` an answer, another letter a failure with it as words.
+    /// Opinions after each letter: `.` an answer, `?` one that proves nothing, another letter a failure with it as words.
     fn heard(letters: &str) -> Vec<String> {
         let mut memory = Memory::default();
         let hear = |letter: char| {
             let failure = failure(&letter.to_string());
-            let is_new = memory.hear(if letter == '.' { Ok(()) } else { Err(&failure) });
+            let is_new = match letter {
+                '.' => memory.hear(Ok(())),
+                '?' => memory.hear_stranger(),
+                _ => memory.hear(Err(&failure)),
+            };
             let sign = if is_new { "!" } else { "" };
             match memory.opinion() {
                 Opinion::Unknown => format!("?{sign}"),
+                Opinion::Unproven => format!("unproven{sign}"),
                 Opinion::Healthy => format!("well{sign}"),
                 Opinion::Unhealthy(words) => format!("{words}{sign}"),
             }
@@ -99,6 +120,14 @@ mod tests {
     fn other_words_are_told_once_they_last() {
         assert_eq!(heard("rrrsss"), ["?", "?", "r!", "r", "r", "s!"]);
         assert_eq!(heard("rrrsrsrs"), ["?", "?", "r!", "r", "r", "r", "r", "r"]);
+    }
+
+    #[test]
+    fn answers_that_prove_nothing_end_the_waiting_and_change_no_opinion() {
+        assert_eq!(heard("????."), ["?", "?", "unproven!", "unproven", "well!"]);
+        assert_eq!(heard("??r?rr"), ["?", "?", "?", "unproven!", "unproven", "r!"]);
+        assert_eq!(heard(".???"), ["well!", "well", "well", "well"]);
+        assert_eq!(heard("rrr???"), ["?", "?", "r!", "r", "r", "r"]);
     }
 
     proptest! {

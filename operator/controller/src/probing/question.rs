@@ -92,7 +92,7 @@ fn is_elsewhere(address: IpAddr) -> bool {
 /// How a Taskserv stands whose steps all succeeded, if not Ready. `before`: its condition Ready so far.
 ///
 /// A process that has just begun keeps what the former one has said until it knows better, so that a restart of the
-/// operator makes nothing Ready for half a minute.
+/// operator makes nothing Ready for half a minute. What cannot be known because a server is not Ready is not waited for.
 pub(crate) fn standing(before: Option<&Condition>, asked: &[(Question, Opinion)]) -> Option<Standing> {
     let said = before.filter(|condition| condition.reason == reasons::UNHEALTHY);
     if let Some(said) = said.filter(|_| asked.iter().any(|(_, opinion)| *opinion == Opinion::Unknown)) {
@@ -102,7 +102,7 @@ pub(crate) fn standing(before: Option<&Condition>, asked: &[(Question, Opinion)]
         .iter()
         .filter_map(|(question, opinion)| match opinion {
             Opinion::Unhealthy(words) => Some(format!("{}: {words}", described(question))),
-            Opinion::Unknown | Opinion::Healthy => None,
+            Opinion::Unknown | Opinion::Unproven | Opinion::Healthy => None,
         })
         .collect();
     let named = failing.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join("; ");

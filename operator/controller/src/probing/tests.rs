@@ -129,8 +129,12 @@ fn a_new_process_keeps_what_was_said_until_it_knows_better() {
     let before = said("Unhealthy", "Server 'heron': probe 'tcp' (TCP port 6379): connection refused");
     let unknown = [(tcp("curlew"), Opinion::Healthy), (tcp("heron"), Opinion::Unknown)];
     assert_eq!(standing(Some(&before), &unknown).unwrap().message, before.message);
-    let known = [(tcp("curlew"), Opinion::Healthy), (tcp("heron"), Opinion::Healthy)];
-    assert_eq!(standing(Some(&before), &known), None);
+    for opinion in [Opinion::Healthy, Opinion::Unproven] {
+        let known = [(tcp("curlew"), opinion), (tcp("heron"), Opinion::Healthy)];
+        assert_eq!(standing(Some(&before), &known), None);
+    }
+    let other = [(tcp("curlew"), unhealthy("no answer within 3 s")), (tcp("heron"), Opinion::Unproven)];
+    assert!(standing(Some(&before), &other).unwrap().message.starts_with("Server 'curlew'"));
     let installed = said("Running", "running check/heron");
     assert_eq!(standing(Some(&installed), &unknown), None, "what was just checked is Ready without a probe");
 }
@@ -197,6 +201,10 @@ async fn an_answer_of_a_server_that_is_not_ready_proves_nothing_and_its_silence_
     assert!(!bench.hears(refused(), false) && !bench.hears(refused(), false) && bench.hears(refused(), false));
     assert!(!bench.hears(Ok(()), false));
     assert_eq!(bench.opinion(tcp("heron")), unhealthy("connection refused"));
+    let mut anew = Bench::new();
+    assert!(!anew.hears(Ok(()), false) && !anew.hears(Ok(()), false) && anew.hears(Ok(()), false));
+    assert_eq!(anew.opinion(tcp("heron")), Opinion::Unproven, "what was said before is not kept for it");
+    assert!(anew.hears(Ok(()), true));
     let seen = |ready: &str| question::is_itself(Some(&server("10.0.0.5", ready)));
     assert_eq!((seen("True"), seen("Unknown"), question::is_itself(None)), (true, false, false));
 }

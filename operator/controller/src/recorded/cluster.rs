@@ -32,6 +32,7 @@ fn beside(server: Option<Server>, taskserv: &Taskserv) -> Facts {
         taskservs: BTreeMap::from([("blue-cluster-nginx".to_owned(), service)]),
         known_servers: vec!["blue-server".to_owned()],
         children: BTreeMap::from([("taskserv/nginx".to_owned(), child)]),
+        stuck: BTreeMap::new(),
     }
 }
 

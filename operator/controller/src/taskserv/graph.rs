@@ -393,14 +393,18 @@ pub(crate) fn rows(taskserv: &Taskserv) -> Vec<TaskservServer> {
 }
 
 /// When the check of each server is old, where the spec says so: its interval after its end, and up to a tenth later, so
-/// that the checks of many do not stay together.
-pub(crate) fn checked_again(taskserv: &Taskserv) -> BTreeMap<String, Timestamp> {
+/// that the checks of many do not stay together. One that ended in the future did so by a clock that was set back since:
+/// nobody knows how old it is, and it is due.
+pub(crate) fn checked_again(taskserv: &Taskserv, now: Timestamp) -> BTreeMap<String, Timestamp> {
     let Some(seconds) = taskserv.spec.check_interval_seconds else { return BTreeMap::new() };
     let uid = taskserv.metadata.uid.as_deref().unwrap_or_default();
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let checks = steps.iter().filter(|step| step.action == StepAction::Check);
     let old = checks.filter_map(|step| {
         let ended = step.finished_at.as_ref()?.0;
+        if ended > now {
+            return Some((step.id.clone(), now));
+        }
         let more = f64::from(seconds) * 0.1 * fraction(&format!("{uid}/{}", step.id), step.run);
         let wait = SignedDuration::from_secs(i64::from(seconds)).saturating_add(SignedDuration::from_secs_f64(more));
         Some((step.id.clone(), ended.saturating_add(wait).unwrap_or(Timestamp::MAX)))

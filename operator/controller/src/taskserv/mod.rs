@@ -166,8 +166,8 @@ impl Kind for Taskserv {
         probing::standing(before, &facts.probes).or_else(|| looks.then(|| Standing::from(&Verdict::Ready)))
     }
 
-    fn observed_again(&self, _: &Facts) -> BTreeMap<String, Timestamp> {
-        graph::checked_again(self)
+    fn observed_again(&self, _: &Facts, now: Timestamp) -> BTreeMap<String, Timestamp> {
+        graph::checked_again(self, now)
     }
 
     fn held_by(&self, facts: &Facts) -> Option<String> {

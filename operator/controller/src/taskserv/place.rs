@@ -68,7 +68,6 @@ pub(crate) fn fit(
     let own = Root {
         name: resolution.own.name.clone(),
         version: requirement(taskserv).ok().flatten().unwrap_or(VersionReq::STAR),
-        digest: None,
         by: format!("Taskserv {}", taskserv.name_any()),
     };
     let roots: Vec<Root> = others.into_values().map(|(root, _)| root).chain([own]).collect();
@@ -151,7 +150,7 @@ fn others(
         generation: 0,
         replaces: None,
     };
-    let root = |name: &str, by: String| Root { name: name.to_owned(), version: VersionReq::STAR, digest: None, by };
+    let root = |name: &str, by: String| Root { name: name.to_owned(), version: VersionReq::STAR, by };
     let mut all = BTreeMap::new();
     for entry in there {
         let users = entry.required_by.iter().filter(|user| user.uid != uid);

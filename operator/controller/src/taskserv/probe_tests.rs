@@ -97,11 +97,18 @@ fn a_check_after_an_installation_is_shown_as_what_it_is() {
 #[test]
 fn a_check_is_old_an_interval_after_its_end_and_only_where_one_is_given() {
     let mut taskserv = taskserv(("True", "Succeeded"), 2, &steps("Succeeded", "Succeeded"));
-    let old = graph::checked_again(&taskserv);
-    let ended: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    let wait = old["check/heron"].duration_since(ended).as_secs();
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let old = graph::checked_again(&taskserv, at("2026-01-01T00:10:00Z"));
+    let wait = old["check/heron"].duration_since(at("2026-01-01T00:00:00Z")).as_secs();
     assert!((3600..=3960).contains(&wait), "{wait} s");
     assert_eq!(old.len(), 1, "an installation is never old");
     taskserv.spec.check_interval_seconds = None;
-    assert_eq!(graph::checked_again(&taskserv), BTreeMap::new());
+    assert_eq!(graph::checked_again(&taskserv, at("2026-01-01T00:10:00Z")), BTreeMap::new());
+}
+
+#[test]
+fn a_check_that_ended_in_the_future_is_old_now() {
+    let taskserv = taskserv(("True", "Succeeded"), 2, &steps("Succeeded", "Succeeded"));
+    let now: Timestamp = "2025-06-01T00:00:00Z".parse().unwrap();
+    assert_eq!(graph::checked_again(&taskserv, now), BTreeMap::from([("check/heron".to_owned(), now)]));
 }

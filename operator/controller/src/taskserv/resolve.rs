@@ -108,7 +108,6 @@ fn choose(
     let root = Root {
         name: name.clone(),
         version: requirement.cloned().unwrap_or(VersionReq::STAR),
-        digest: None,
         by: format!("Taskserv {}", taskserv.name_any()),
     };
     // What is on the servers, or was chosen before, stays where it will do; the extension itself is the newest.

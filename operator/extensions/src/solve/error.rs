@@ -34,9 +34,7 @@ pub struct Ask {
 
 impl Ask {
     pub(super) fn of_root(root: &Root) -> Self {
-        let digest = root.digest.as_ref().map(|digest| format!(" with the digest {digest}")).unwrap_or_default();
-        let range = format!("{}{digest}", range_of(&root.version)).trim_start().to_owned();
-        Ask { by: root.by.clone(), how: How::Wants, name: root.name.clone(), range }
+        Ask { by: root.by.clone(), how: How::Wants, name: root.name.clone(), range: range_of(&root.version) }
     }
 
     pub(super) fn of_package(package: &Package, how: How, relation: &Relation) -> Self {

@@ -46,7 +46,6 @@ fn roots() -> impl Strategy<Value = Vec<Root>> {
     let root = (0..NAMES.len(), 0..RANGES.len(), 0..3).prop_map(|(name, range, by)| Root {
         name: NAMES[name].to_owned(),
         version: RANGES[range].parse().unwrap(),
-        digest: None,
         by: format!("Taskserv {by}"),
     });
     prop::collection::vec(root, 1..4)

@@ -13,7 +13,7 @@ use crate::words::nearest;
 
 /// Most bundles that are tried. What real catalogues ask for is some dozens.
 pub(super) const MAX_TRIED: usize = 10_000;
-/// Most extensions on a server: with install and check, an object's 256 steps (protocols §1).
+/// Most extensions that are chosen together: it bounds the search. A Server holds fewer, which is its controller's to say.
 pub(super) const MAX_EXTENSIONS: usize = 128;
 
 /// Most entries of a list that grows with the search.
