@@ -16,6 +16,7 @@ use provisioning_api::names::{
     LABEL_EXTENSION, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, MANAGER, WORKSPACE_NAME,
 };
 use provisioning_api::shared::RunsSteps;
+use provisioning_api::steps::{StepPhase, StepStatus};
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 
@@ -354,6 +355,23 @@ impl Fan {
             }
         }
         self.listed(&namespace, &guarded.uid().unwrap_or_default());
+        self.neighbours(guarded, &namespace);
+    }
+
+    /// A Taskserv concerns those that have still to begin something on its servers: they may come after it, without being
+    /// on any list together with it. One that cannot be read may be on any server.
+    fn neighbours(&self, changed: &Guarded<Taskserv>, namespace: &str) {
+        let shares = |step: &StepStatus| {
+            let name = server_of(&step.id).filter(|_| step.phase == StepPhase::Pending);
+            name.is_some_and(|name| changed.0.as_ref().map_or(true, |changed| uses(changed, name)))
+        };
+        for other in self.stores.taskservs.state() {
+            let Ok(other) = &other.0 else { continue };
+            let steps = other.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+            if other.namespace().as_deref() == Some(namespace) && steps.iter().any(shares) {
+                self.wakers.taskservs.wake(namespace, &other.name_any());
+            }
+        }
     }
 
     /// A Taskserv concerns the Servers that list it, and those who need what it looks after there.

@@ -20,7 +20,7 @@ use provisioning_sdk::request::Extension;
 
 use super::place::{self, Wanted, concerns};
 use super::resolve::{Resolution, resolve};
-use super::{Facts, inputs};
+use super::{Facts, inputs, order};
 use crate::engine::kind::{held_up_by, stuck};
 
 /// Most bytes of parameters: they travel in one environment variable, and the kernel takes 128 KiB.
@@ -168,16 +168,27 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
         let is_others = entry.is_some_and(|entry| !is_ours(taskserv, entry) && entry.state != InstalledState::Removing);
         wanted.name == taskserv.spec.extension.name || !is_others
     };
+    let around = order::around(taskserv, facts, server, wanted);
     let mut steps = Vec::new();
     for one in wanted.iter().filter(|wanted| ours(wanted)) {
         let (install, check) = ids(taskserv, &name, &one.name);
-        let before = wanted.iter().filter(|other| one.after.contains(&other.name) && ours(other));
-        let before = before.map(|other| Dependency::hard(&ids(taskserv, &name, &other.name).1)).collect();
+        let rather = around.before(one);
+        let before = wanted.iter().filter(|other| ours(other)).filter_map(|other| {
+            let (_, check) = ids(taskserv, &name, &other.name);
+            let needs = one.after.contains(&other.name).then(|| Dependency::hard(&check));
+            needs.or_else(|| rather.contains(&other.name).then(|| Dependency::soft(&check)))
+        });
+        let before = before.collect();
         let gate = forward_gate(taskserv, facts, server, wanted, one);
+        // What was installed may be checked in any case.
+        let first = match around.awaited(one, &name).filter(|_| gate == Gate::Open) {
+            Some(what) => Gate::Waiting(what),
+            None => gate.clone(),
+        };
         let hash = hash(taskserv, facts, server, one);
         let why = why(taskserv, &name, one);
         let retry = || RetryPolicy { limit: 5, ..RetryPolicy::default() };
-        let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>| Step {
+        let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>, gate: Gate| Step {
             id: id.clone(),
             action,
             why: why.clone(),
@@ -185,11 +196,11 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
             depends_on,
             undo: undo(taskserv, action),
             retry: retry(),
-            gate: gate.clone(),
+            gate,
             when: None,
         };
-        steps.push(step(&install, StepAction::Install, before));
-        steps.push(step(&check, StepAction::Check, vec![Dependency::hard(&install)]));
+        steps.push(step(&install, StepAction::Install, before, first));
+        steps.push(step(&check, StepAction::Check, vec![Dependency::hard(&install)], gate));
     }
     steps
 }

@@ -3,6 +3,7 @@
 mod claims;
 mod graph;
 mod inputs;
+mod order;
 mod place;
 mod reserve;
 mod resolve;
@@ -28,6 +29,7 @@ use provisioning_sdk::request::{RunnerRequest, Script, ScriptRequest};
 use crate::bundles::{Offered, offered};
 use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
+use crate::engine::observe::suspended;
 use crate::error::Error;
 use crate::probes::ask_for_a_look;
 use crate::probing::{self, Opinion, Question};
@@ -53,8 +55,10 @@ pub struct Facts {
     pub members: Result<Vec<String>, Standing>,
     /// These Servers, and then those that have steps yet or have it on their lists; `None` where there is none.
     pub servers: Vec<(String, Option<Server>)>,
-    /// Other Taskservs on these Servers, by uid.
+    /// Other Taskservs on these Servers, by uid; where order matters, those too that want to be there.
     pub others: BTreeMap<String, Taskserv>,
+    /// Those of them that go forward by themselves, by uid; known only where order matters.
+    pub at_work: BTreeSet<String>,
     /// Servers that its scripts are told of; `None` where there is none.
     pub peers: BTreeMap<String, Option<Server>>,
     /// Names of all Servers, for "did you mean".
@@ -218,6 +222,11 @@ fn look(taskserv: &Taskserv, ctx: &Context) -> Facts {
     let readable: Vec<&Server> = all.iter().filter_map(|guarded| guarded.0.as_ref().ok()).collect();
     let other = |name: &str| by_name(&ctx.stores.taskservs, &namespace, name);
     let mut facts = facts(taskserv, &readable, other, offered(ctx));
+    if order::matters(&facts.bundles) {
+        let all = in_namespace(&ctx.stores.taskservs, &namespace);
+        let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+        order::meet(&mut facts, taskserv, all, |other| suspended(&ctx.stores, other, None).is_some());
+    }
     let questions = probing::probed(taskserv, &facts.bundles)
         .map(|contents| probing::questions(taskserv, contents, |name| facts.server(name).cloned()));
     facts.probes = ctx.probing.opinions(taskserv, questions.unwrap_or_default());
@@ -255,6 +264,7 @@ fn facts(
     });
     Facts {
         others: known.collect(),
+        at_work: BTreeSet::new(),
         peers: taskserv.spec.peers.values().flatten().map(|name| find(name.clone())).collect(),
         known_servers: all.iter().map(|server| server.name_any()).collect(),
         bundles,
