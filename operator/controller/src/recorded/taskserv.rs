@@ -89,6 +89,7 @@ impl Recorded for Taskserv {
         let script = |_: &StepStatus| Outcome::failed(FailureClass::ScriptFailed, "ExitCode", "apt-get ended with 100");
         let question = Question {
             server: "blue-server".to_owned(),
+            required: None,
             probe: "tcp".to_owned(),
             kind: ProbeKind::Tcp,
             address: "10.0.0.5:6379".parse().unwrap(),

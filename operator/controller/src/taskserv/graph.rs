@@ -236,6 +236,11 @@ fn is_ours(taskserv: &Taskserv, entry: &Installed) -> bool {
     taskserv.uid().is_some_and(|uid| entry.by.uid == uid)
 }
 
+/// Whether no other Taskserv looks after an extension on a server.
+pub(crate) fn looks_after(taskserv: &Taskserv, server: &Server, extension: &str) -> bool {
+    place::find(server, extension).is_none_or(|entry| is_ours(taskserv, entry))
+}
+
 /// What holds a wanted extension back: its server, the servers around, what others do on it.
 fn forward_gate(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Wanted], one: &Wanted) -> Gate {
     let gate = gate(taskserv, &server.name_any(), Some(server));

@@ -38,8 +38,9 @@ use crate::watches::Stores;
 use inputs::{Given, Surroundings};
 use resolve::resolve;
 
-pub(crate) use graph::extension_of;
 pub use graph::server_of;
+pub(crate) use graph::{bundle_of, extension_of, looks_after};
+pub(crate) use inputs::own_parameters;
 pub(crate) use place::concerns;
 pub(crate) use reserve::bury;
 
@@ -106,7 +107,7 @@ impl Kind for Taskserv {
         let name = server_of(&step.id).ok_or("the step names no server")?;
         let server = facts.server(name).ok_or_else(|| format!("Server '{name}' is gone"))?;
         let target = crate::server::target(server).ok_or_else(|| format!("Server '{name}' has no address yet"))?;
-        let extension = graph::bundle_of(self, server, &step.id).ok_or("no bundle was chosen yet")?;
+        let extension = bundle_of(self, server, &step.id).ok_or("no bundle was chosen yet")?;
         let timeouts = inputs::timeouts(facts, &extension.digest);
         let (script, timeout) = match (step.action, step.open_direction()) {
             (StepAction::Install, Some(Direction::Undo)) => (Script::Uninstall, timeouts.uninstall),
@@ -128,8 +129,7 @@ impl Kind for Taskserv {
         // What is taken away needs no other server, nor what was secret: both may be gone.
         let Given { parameters, secrets, surroundings } = match (script, given) {
             (Script::Uninstall, given) => Given {
-                parameters: given
-                    .map_or_else(|_| inputs::own_parameters(self, &extension.name), |given| given.parameters),
+                parameters: given.map_or_else(|_| own_parameters(self, &extension.name), |given| given.parameters),
                 secrets: BTreeMap::new(),
                 surroundings: Surroundings::default(),
             },
@@ -227,9 +227,8 @@ fn look(taskserv: &Taskserv, ctx: &Context) -> Facts {
         let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
         order::meet(&mut facts, taskserv, all, |other| suspended(&ctx.stores, other, None).is_some());
     }
-    let questions = probing::probed(taskserv, &facts.bundles)
-        .map(|contents| probing::questions(taskserv, contents, |name| facts.server(name).cloned()));
-    facts.probes = ctx.probing.opinions(taskserv, questions.unwrap_or_default());
+    let questions = probing::questions(taskserv, &facts.bundles, |name| facts.server(name).cloned());
+    facts.probes = ctx.probing.opinions(taskserv, questions);
     facts
 }
 

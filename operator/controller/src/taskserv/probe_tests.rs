@@ -26,6 +26,7 @@ fn steps(install: &str, check: &str) -> Value {
 fn facts(opinion: Opinion) -> Facts {
     let question = Question {
         server: "heron".to_owned(),
+        required: None,
         probe: "tcp".to_owned(),
         kind: provisioning_extensions::ProbeKind::Tcp,
         address: "10.0.0.5:6379".parse().unwrap(),
