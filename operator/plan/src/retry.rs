@@ -33,7 +33,7 @@ pub fn after_failure(step: &StepStatus, class: FailureClass, policy: &RetryPolic
         FailureClass::Unauthorized => Some(UNAUTHORIZED_WAIT),
         FailureClass::Invalid => None,
         FailureClass::Transient | FailureClass::Throttled | FailureClass::Timeout | FailureClass::ScriptFailed => {
-            (policy.on.contains(&class) && step.attempt <= policy.limit).then(|| {
+            (policy.classes.contains(&class) && step.attempt <= policy.limit).then(|| {
                 let cap = i64::from(policy.cap_seconds);
                 backoff(step, i64::from(policy.backoff_seconds), i64::from(policy.factor), cap, step.attempt)
             })

@@ -214,7 +214,7 @@ pub fn cancelled(why: &str) -> Outcome {
 
 /// A child retries by itself; asking it again is for those who say so.
 pub fn no_retry() -> RetryPolicy {
-    RetryPolicy { on: vec![FailureClass::Throttled], ..RetryPolicy::default() }
+    RetryPolicy { classes: vec![FailureClass::Throttled], ..RetryPolicy::default() }
 }
 
 /// Children that carry this owner's uid although it no longer stands for them: their step was forgotten.
