@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::BatchWorkflow;
@@ -27,9 +26,7 @@ use provisioning_plan::observed::{Outcome, RunView};
 use graph::{child, deleted};
 
 use crate::children::release_left;
-use crate::children::view::{
-    self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding, cancelled,
-};
+use crate::children::view::{self as children, ChildView, Standing as ChildStanding, cancelled};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
@@ -79,11 +76,8 @@ impl Kind for BatchWorkflow {
         if let Some(child) = deleted(planned) {
             return Ok(Task::DeleteNamed(Box::new(child)));
         }
-        let mut child = child(planned).ok_or("the step names no object")?;
-        // A repeated try asks the child to try again, too.
-        child.reconcile =
-            (step.attempt > 0 || step.losses > 0 || step.run > 1).then(|| format!("{}/{}", self.name_any(), step.run));
-        Ok(Task::Apply(Box::new(child)))
+        let child = child(planned).ok_or("the step names no object")?;
+        Ok(children::to_apply(self, step, child))
     }
 
     fn view(&self, glance: &Glance<'_>, step: &StepStatus) -> Option<(RunView, Option<Timestamp>)> {
@@ -110,19 +104,18 @@ impl Kind for BatchWorkflow {
         waivers::complain(self, known, by_steps)
     }
 
-    /// A child that failed or came late became Ready after all; one that could not be deleted is gone; a name that
-    /// somebody else held is free.
+    /// Steps that apply, and steps that could not delete what is gone by now.
     fn mended(&self, facts: &Facts) -> BTreeSet<String> {
         let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-        let late = [CHILD_FAILED, DEADLINE_EXCEEDED];
-        let failed = |name: &str| steps.iter().any(|step| step.id == name && late.contains(&step.reason.as_str()));
-        let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
-        let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
-        let taken = |name: &str| steps.iter().any(|step| step.id == name && step.reason == reasons::NAME_CONFLICT);
-        let gone = facts.deleted.iter().filter(|name| failed(name) || taken(name));
-        let free =
-            facts.children.iter().filter(|(name, _, view)| taken(name) && view.as_ref().is_none_or(|view| view.ours));
-        back.chain(free).map(|(name, ..)| name).chain(gone).cloned().collect()
+        let is_gone = |step: &StepStatus| {
+            let could_not = children::failed_by_child(step) || step.reason == reasons::NAME_CONFLICT;
+            could_not && facts.deleted.contains(&step.id)
+        };
+        let mended = steps.iter().filter(|step| {
+            let applied = facts.children.iter().find(|(name, ..)| *name == step.id);
+            applied.is_some_and(|(_, _, view)| children::is_mended(step, view.as_ref())) || is_gone(step)
+        });
+        mended.map(|step| step.id.clone()).collect()
     }
 
     /// What another step applies now is not deleted with the step that applied it before; until that one has applied it,

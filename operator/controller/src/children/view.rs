@@ -14,7 +14,7 @@ use provisioning_api::{Cluster, Server, Taskserv};
 use provisioning_plan::observed::{Outcome, RunView};
 
 use super::applied_by;
-use crate::engine::kind::{Child, Kind, by_name, in_namespace, is_up_to_date, stuck};
+use crate::engine::kind::{Child, Kind, Task, by_name, in_namespace, is_up_to_date, stuck};
 use crate::watches::Stores;
 
 /// Reason of a step whose child failed.
@@ -210,6 +210,26 @@ pub fn cancelled(why: &str) -> Outcome {
     let mut outcome = Outcome::failed(FailureClass::Refused, "Cancelled", why);
     outcome.harmless = false;
     outcome
+}
+
+/// What a step does that applies a child. A repeated try asks the child to try again, too.
+pub fn to_apply<K: Kind>(owner: &K, step: &StepStatus, child: Child) -> Task {
+    let is_repeated = step.attempt > 0 || step.losses > 0 || step.run > 1;
+    let reconcile = is_repeated.then(|| format!("{}/{}", owner.name_any(), step.run));
+    Task::Apply(Box::new(Child { reconcile, ..child }))
+}
+
+/// Whether a step failed because of its child, or came too late for it.
+pub fn failed_by_child(step: &StepStatus) -> bool {
+    [CHILD_FAILED, DEADLINE_EXCEEDED].contains(&step.reason.as_str())
+}
+
+/// Whether what a step that applies a child failed of is gone: the child became Ready after all, or its name, which
+/// somebody else held, is free.
+pub fn is_mended(step: &StepStatus, child: Option<&ChildView>) -> bool {
+    let is_ready = child.is_some_and(|view| view.standing == Standing::Ready);
+    let is_free = child.is_none_or(|view| view.ours);
+    (failed_by_child(step) && is_ready) || (step.reason == reasons::NAME_CONFLICT && is_free)
 }
 
 /// A child retries by itself; asking it again is for those who say so.

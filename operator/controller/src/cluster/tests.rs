@@ -1,3 +1,4 @@
+use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_APPLIED, ANNOTATION_RECONCILE, LABEL_OWNER_UID};
 use provisioning_api::steps::StepPhase;
 use provisioning_plan::conditions::State;
