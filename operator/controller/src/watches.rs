@@ -504,3 +504,47 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn taskserv(name: &str, spec: &Value, phase: &str) -> Guarded<Taskserv> {
+        let step = json!({"id": "install/heron", "action": "Install", "undo": "None", "phase": phase, "run": 0});
+        let object = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Taskserv", "spec": spec,
+            "metadata": {"name": name, "namespace": "marsh", "uid": format!("uid-{name}")}, "status": {"steps": [step]}});
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_taskserv_wakes_those_that_have_something_to_begin_on_its_servers_and_no_others() {
+        let on = |server: &str| json!({"extension": {"name": "reed"}, "servers": [server]});
+        let by_labels = json!({"extension": {"name": "reed"}, "serverSelector": {}});
+        let (stores, mut writers) = caches();
+        for (name, phase) in [("waits", "Pending"), ("installed", "Succeeded")] {
+            let object = taskserv(name, &on("heron"), phase);
+            writers.taskservs.apply_watcher_event(&watcher::Event::Apply(object));
+        }
+        let (wakers, mut queues) = channels();
+        let fan = Fan { stores, wakers };
+        let mut woken = |changed: &Guarded<Taskserv>| {
+            fan.taskserv(changed);
+            let next = || queues.taskservs.next().now_or_never().flatten().map(|(_, name)| name);
+            std::iter::from_fn(next).collect::<Vec<_>>()
+        };
+        assert_eq!(woken(&taskserv("net", &on("heron"), "Failed")), ["net", "waits"]);
+        assert_eq!(woken(&taskserv("net", &by_labels, "Pending")), ["net", "waits"]);
+        // It is still on heron, where it was.
+        assert_eq!(woken(&taskserv("net", &on("plover"), "Failed")), ["net", "waits"]);
+        let mut elsewhere = taskserv("net", &on("plover"), "Failed");
+        elsewhere.0.as_mut().unwrap().status = None;
+        assert_eq!(woken(&elsewhere), ["net"]);
+        let unread: Guarded<Taskserv> = serde_json::from_value(json!({"apiVersion": "provisioning.dev/v1alpha1",
+            "kind": "Taskserv", "spec": 7, "metadata": {"name": "net", "namespace": "marsh"}}))
+        .unwrap();
+        assert_eq!(woken(&unread), ["net", "waits"], "nobody knows where it is");
+    }
+}
