@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
-use kube::{Resource, ResourceExt};
 use provisioning_api::names::{ANNOTATION_RECONCILE, LABEL_OWNER_NAMESPACE, WORKSPACE_NAME};
 use provisioning_api::{ProviderConfig, Workspace};
 use serde_json::{Value, json};
@@ -284,21 +284,8 @@ impl Case {
     /// # Errors
     /// What the API server said.
     pub async fn versions(&self) -> Result<BTreeMap<String, String>> {
-        let mut found = BTreeMap::new();
-        self.add_versions::<Workspace>(&mut found).await?;
-        self.add_versions::<ProviderConfig>(&mut found).await?;
-        self.add_versions::<provisioning_api::Server>(&mut found).await?;
-        self.add_versions::<provisioning_api::Taskserv>(&mut found).await?;
-        self.add_versions::<provisioning_api::BatchWorkflow>(&mut found).await?;
-        Ok(found)
-    }
-
-    async fn add_versions<K: Kind>(&self, found: &mut BTreeMap<String, String>) -> Result<()> {
-        for object in self.api::<K>().list(&Default::default()).await? {
-            let name = format!("{} {}", <K as Resource>::kind(&()), object.name_any());
-            found.insert(name, object.resource_version().unwrap_or_default());
-        }
-        Ok(())
+        let objects = self.objects().await?.into_iter();
+        Ok(objects.map(|object| (object.name, object.meta.resource_version.unwrap_or_default())).collect())
     }
 
     /// The disks on this machine that belong to servers of this workspace.
@@ -344,16 +331,8 @@ impl Case {
         ensure!(pods.is_empty(), "pods of the site are left: {pods:?}");
         let disks = self.disks()?;
         ensure!(disks.is_empty(), "disks of servers are left: {disks:?}");
-        self.none_of::<provisioning_api::Server>().await?;
-        self.none_of::<provisioning_api::Taskserv>().await?;
-        self.none_of::<provisioning_api::Cluster>().await?;
-        self.none_of::<provisioning_api::BatchWorkflow>().await?;
-        self.none_of::<ProviderConfig>().await
-    }
-
-    async fn none_of<K: Kind>(&self) -> Result<()> {
-        let left: Vec<_> = self.api::<K>().list(&Default::default()).await?.iter().map(ResourceExt::name_any).collect();
-        ensure!(left.is_empty(), "of kind {} are left: {left:?}", <K as Resource>::kind(&()));
+        let left: Vec<_> = self.objects().await?.into_iter().filter(|object| !object.is_a("Workspace")).collect();
+        ensure!(left.is_empty(), "objects are left: {left:#?}");
         Ok(())
     }
 }

@@ -37,7 +37,7 @@ mod wait;
 pub use audit::AuditEvent;
 pub use case::{Case, case};
 pub use cluster::{Cluster, Output};
-pub use objects::{Kind, condition, describe, is_ready, is_true, step};
+pub use objects::{Kind, Object, condition, describe, is_ready, is_true, step};
 pub use redis::Redis;
 pub use servers::ServerRun;
 pub use table::Row;

@@ -2,8 +2,9 @@
 
 use std::fmt::Debug;
 
+use anyhow::Result;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::types::READY;
 use provisioning_api::shared::RunsSteps;
@@ -11,6 +12,9 @@ use provisioning_api::steps::StepStatus;
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::case::Case;
 
 /// A kind of ours: what tests ask of every object.
 pub trait Kind:
@@ -50,6 +54,63 @@ impl Kind for Workspace {
     }
     fn observed_generation(&self) -> i64 {
         self.status.as_ref().map(|status| status.observed_generation).unwrap_or_default()
+    }
+}
+
+/// One object of any kind, as it is stored.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// `Kind name`.
+    pub name: String,
+    /// Its metadata.
+    pub meta: ObjectMeta,
+    /// Its spec.
+    pub spec: Value,
+    /// `status.conditions`.
+    pub conditions: Vec<Condition>,
+    /// `status.steps`.
+    pub steps: Vec<StepStatus>,
+}
+
+impl Object {
+    fn of<K: Kind>(object: &K) -> Result<Self> {
+        Ok(Object {
+            name: format!("{} {}", K::kind(&()), object.name_any()),
+            meta: object.meta().clone(),
+            spec: serde_json::to_value(object)?["spec"].take(),
+            conditions: object.conditions().to_vec(),
+            steps: object.steps().to_vec(),
+        })
+    }
+
+    /// Whether it is of this kind.
+    pub fn is_a(&self, kind: &str) -> bool {
+        self.name.split(' ').next() == Some(kind)
+    }
+
+    /// Its uid.
+    pub fn uid(&self) -> String {
+        self.meta.uid.clone().unwrap_or_default()
+    }
+}
+
+impl Case {
+    /// All objects of ours in this test's namespace.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn objects(&self) -> Result<Vec<Object>> {
+        let mut all = self.objects_of::<Workspace>().await?;
+        all.extend(self.objects_of::<ProviderConfig>().await?);
+        all.extend(self.objects_of::<Server>().await?);
+        all.extend(self.objects_of::<Taskserv>().await?);
+        all.extend(self.objects_of::<Cluster>().await?);
+        all.extend(self.objects_of::<BatchWorkflow>().await?);
+        Ok(all)
+    }
+
+    async fn objects_of<K: Kind>(&self) -> Result<Vec<Object>> {
+        self.api::<K>().list(&Default::default()).await?.iter().map(Object::of).collect()
     }
 }
 

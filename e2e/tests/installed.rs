@@ -1,6 +1,7 @@
 //! Several Taskservs on the same servers: what they share is installed once and goes with its last user, what does not go
 //! together is refused, servers join and leave by their labels, and a newer bundle is an upgrade. The extensions are those
-//! of `e2e/extensions`: wren and warbler require reed, cuckoo conflicts with it, tern has two versions.
+//! of `e2e/extensions`: wren and warbler require reed, cuckoo conflicts with it, tern has two versions, sedge requires
+//! nginx and comes after lark where that comes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -213,4 +214,69 @@ async fn upgraded(case: &Case) -> Result<()> {
     ensure!(tern.version == "1.1.0", "{tern:?}");
     case.rule("a newer bundle is installed as planned steps that say from where to where");
     Ok(())
+}
+
+#[test]
+#[ignore = "needs a cluster: scripts/e2e"]
+fn what_is_optional_comes_first_and_what_is_required_is_probed() {
+    case("what_is_optional_comes_first_and_what_is_required_is_probed", |case: Case| async move {
+        case.workspace().await?;
+        for extension in ["sedge", "lark"] {
+            offer(&case, extension).await?;
+        }
+        for server in ["godwit", "whimbrel"] {
+            case.apply(&case.server(server)).await?;
+        }
+        // The one that comes after the other is there first, before there is a server for either.
+        case.apply(&taskserv("sedge", "sedge", &json!({"servers": ["godwit", "whimbrel"]}))).await?;
+        case.apply(&taskserv("lark", "lark", &json!({"servers": ["godwit"]}))).await?;
+        for name in ["sedge", "lark"] {
+            ready(&case, name).await?;
+        }
+        for (server, company) in [("godwit", "with a lark"), ("whimbrel", "alone")] {
+            let found = case.on_server(server, "cat /srv/sedge").await?;
+            ensure!(found.trim() == company, "sedge on {server} was installed {found:?}, not {company}");
+        }
+        case.rule("what is optional is installed first where it comes, and not waited for where it does not");
+        probed(&case).await
+    });
+}
+
+/// Stops what is there only because sedge requires it, and starts it again.
+async fn probed(case: &Case) -> Result<()> {
+    let words = "Server 'whimbrel': probe 'health' of extension 'nginx' (GET /health on port 80): connection refused";
+    let is_told = |object: &Taskserv| {
+        condition(object, types::READY)
+            .is_some_and(|ready| ready.reason == reasons::UNHEALTHY && ready.message == words)
+    };
+    case.on_server("whimbrel", "systemctl stop nginx.service").await?;
+    case.wait_for::<Taskserv>("sedge", "Unhealthy", DEADLINE, is_told).await?;
+    case.on_server("whimbrel", "systemctl start nginx.service").await?;
+    ready(case, "sedge").await?;
+    case.rule("what was installed because sedge requires it is probed, and shows in sedge with its words");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a cluster: scripts/e2e"]
+fn a_secret_that_comes_late_brings_its_taskserv_on() {
+    case("a_secret_that_comes_late_brings_its_taskserv_on", |case: Case| async move {
+        case.workspace().await?;
+        case.apply(&case.server("ruff")).await?;
+        let password = json!({"password": {"secretName": "taskserv-late", "key": "password"}});
+        let spec = json!({"servers": ["ruff"], "secretParameters": password});
+        case.apply(&taskserv("cache", "redis", &spec)).await?;
+        let words = "there is no Secret 'taskserv-late' with key 'password'";
+        let is_told = |object: &Taskserv| {
+            condition(object, types::READY)
+                .is_some_and(|ready| ready.reason == reasons::RETRYING && ready.message.contains(words))
+        };
+        case.wait_for::<Taskserv>("cache", words, PATIENCE, is_told).await?;
+        case.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taskserv-late"},
+            "stringData": {"password": "ruff-4711"}}))
+            .await?;
+        ready(&case, "cache").await?;
+        case.rule("a Secret that comes late is found, and nobody has to ask for it");
+        Ok(())
+    });
 }

@@ -11,8 +11,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use provisioning_api::names::{ANNOTATION_STEP_ID, LABEL_OWNER_UID, LABEL_ROLE, LABEL_RUN};
 use provisioning_api::steps::{Direction, StepAction, StepStatus};
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
-use provisioning_e2e::{Case, Kind, Redis, ServerRun};
+use provisioning_e2e::{Case, Object, Redis, ServerRun};
 use serde_json::{Value, json};
 
 use crate::{CACHE, SERVERS};
@@ -47,66 +46,37 @@ impl Hits {
 
 /// All steps: `Kind name`, uid of the object, step.
 async fn all_steps(case: &Case) -> Result<Vec<(String, String, StepStatus)>> {
-    let mut all = steps_of::<ProviderConfig>(case).await?;
-    all.extend(steps_of::<Server>(case).await?);
-    all.extend(steps_of::<Taskserv>(case).await?);
-    all.extend(steps_of::<BatchWorkflow>(case).await?);
-    Ok(all)
-}
-
-async fn steps_of<K: Kind>(case: &Case) -> Result<Vec<(String, String, StepStatus)>> {
-    let objects = case.api::<K>().list(&ListParams::default()).await?.items;
-    let rows = objects.iter().flat_map(|object| {
-        let name = format!("{} {}", K::kind(&()), object.name_any());
-        let uid = object.uid().unwrap_or_default();
-        object.steps().iter().map(move |step| (name.clone(), uid.clone(), step.clone()))
+    let rows = case.objects().await?.into_iter().flat_map(|object| {
+        let (name, uid) = (object.name.clone(), object.uid());
+        object.steps.into_iter().map(move |step| (name.clone(), uid.clone(), step))
     });
     Ok(rows.collect())
 }
 
 /// Name and uid of every object of ours.
 pub(crate) async fn uids(case: &Case) -> Result<BTreeMap<String, String>> {
-    let mut all = uids_of::<Workspace>(case).await?;
-    all.extend(uids_of::<ProviderConfig>(case).await?);
-    all.extend(uids_of::<Server>(case).await?);
-    all.extend(uids_of::<Taskserv>(case).await?);
-    all.extend(uids_of::<BatchWorkflow>(case).await?);
-    Ok(all)
-}
-
-async fn uids_of<K: Kind>(case: &Case) -> Result<BTreeMap<String, String>> {
-    let objects = case.api::<K>().list(&ListParams::default()).await?.items;
-    let row = |object: &K| (format!("{} {}", K::kind(&()), object.name_any()), object.uid().unwrap_or_default());
-    Ok(objects.iter().map(row).collect())
+    Ok(case.objects().await?.into_iter().map(|object| (object.name.clone(), object.uid())).collect())
 }
 
 /// The end of a run, without what differs between two runs of the same.
 pub(crate) async fn end(case: &Case) -> Result<Value> {
-    let mut objects = ends_of::<Workspace>(case).await?;
-    objects.extend(ends_of::<ProviderConfig>(case).await?);
-    objects.extend(ends_of::<Server>(case).await?);
-    objects.extend(ends_of::<Taskserv>(case).await?);
-    objects.extend(ends_of::<BatchWorkflow>(case).await?);
-    Ok(json!({ "objects": objects, "answers": answers(case).await? }))
+    let ends: BTreeMap<String, Value> = case.objects().await?.iter().map(end_of).collect();
+    Ok(json!({ "objects": ends, "answers": answers(case).await? }))
 }
 
-async fn ends_of<K: Kind>(case: &Case) -> Result<BTreeMap<String, Value>> {
-    let mut ends = BTreeMap::new();
-    for object in case.api::<K>().list(&ListParams::default()).await?.items {
-        let conditions = object.conditions().iter().map(|found| (&found.type_, json!([found.status, found.reason])));
-        let steps = object.steps().iter().map(|step| {
-            let outputs = step.outputs.iter().map(|(key, value)| (key, masked(key, value)));
-            (&step.id, json!({"phase": step.phase, "outputs": outputs.collect::<BTreeMap<_, _>>()}))
-        });
-        let end = json!({
-            "spec": serde_json::to_value(&object)?["spec"],
-            "generation": object.meta().generation,
-            "conditions": conditions.collect::<BTreeMap<_, _>>(),
-            "steps": steps.collect::<BTreeMap<_, _>>(),
-        });
-        ends.insert(format!("{} {}", K::kind(&()), object.name_any()), end);
-    }
-    Ok(ends)
+fn end_of(object: &Object) -> (String, Value) {
+    let conditions = object.conditions.iter().map(|found| (&found.type_, json!([found.status, found.reason])));
+    let steps = object.steps.iter().map(|step| {
+        let outputs = step.outputs.iter().map(|(key, value)| (key, masked(key, value)));
+        (&step.id, json!({"phase": step.phase, "outputs": outputs.collect::<BTreeMap<_, _>>()}))
+    });
+    let end = json!({
+        "spec": object.spec,
+        "generation": object.meta.generation,
+        "conditions": conditions.collect::<BTreeMap<_, _>>(),
+        "steps": steps.collect::<BTreeMap<_, _>>(),
+    });
+    (object.name.clone(), end)
 }
 
 fn masked(key: &str, value: &str) -> String {
@@ -153,7 +123,8 @@ async fn one_machine_each(case: &Case) -> Result<()> {
     let pods = case.site_pods().await?;
     let machines = pods.iter().filter(|pod| pod.labels().get(LABEL_ROLE).is_some_and(|role| role == "server"));
     let mut owners: Vec<_> = machines.filter_map(|pod| pod.labels().get(LABEL_OWNER_UID).cloned()).collect();
-    let mut servers: Vec<String> = uids_of::<Server>(case).await?.into_values().collect();
+    let servers = case.objects().await?.into_iter().filter(|object| object.is_a("Server"));
+    let mut servers: Vec<String> = servers.map(|server| server.uid()).collect();
     owners.sort();
     servers.sort();
     ensure!(servers.len() == SERVERS.len() && owners == servers, "machines of {owners:?}, Servers {servers:?}");

@@ -54,9 +54,9 @@ pub struct RetryPolicy {
     #[schemars(range(min = 1, max = 86400))]
     pub cap_seconds: i32,
     /// Classes of failure that are retried. Default Transient, Throttled, Timeout.
-    #[serde(default = "RetryPolicy::default_on")]
+    #[serde(default = "RetryPolicy::default_classes")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
-    pub on: Vec<FailureClass>,
+    pub classes: Vec<FailureClass>,
 }
 
 impl RetryPolicy {
@@ -72,7 +72,7 @@ impl RetryPolicy {
     fn default_cap() -> i32 {
         300
     }
-    fn default_on() -> Vec<FailureClass> {
+    fn default_classes() -> Vec<FailureClass> {
         vec![FailureClass::Transient, FailureClass::Throttled, FailureClass::Timeout]
     }
 }
@@ -84,7 +84,7 @@ impl Default for RetryPolicy {
             backoff_seconds: Self::default_backoff(),
             factor: Self::default_factor(),
             cap_seconds: Self::default_cap(),
-            on: Self::default_on(),
+            classes: Self::default_classes(),
         }
     }
 }

@@ -32,6 +32,19 @@ fn every_field_is_documented() {
     });
 }
 
+/// What YAML 1.1, which kubectl reads, takes for something else than text where it stands without quotes.
+const NO_TEXT: [&str; 10] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"];
+
+#[test]
+fn no_field_and_no_value_has_to_be_quoted_in_yaml() {
+    check("a name that YAML takes for text", |path, node, _| {
+        let field = path.rsplit('.').next().map(|name| name.trim_end_matches("[]").trim_end_matches("{}").to_owned());
+        let values =
+            node["enum"].as_array().into_iter().flatten().filter_map(|value| value.as_str().map(str::to_owned));
+        field.into_iter().chain(values).find(|word| NO_TEXT.contains(&word.to_lowercase().as_str()))
+    });
+}
+
 #[test]
 fn every_default_of_a_spec_is_documented() {
     check("the description names the default", |path, node, _| {

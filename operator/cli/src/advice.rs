@@ -64,7 +64,7 @@ pub(crate) fn about_class(class: FailureClass) -> &'static str {
         }
         FailureClass::Invalid => "the request itself is wrong: correct what its words name",
         FailureClass::Unauthorized => {
-            "give the credentials or rights that its words name; they are tried every 15 minutes"
+            "give the credentials, rights or Secret that its words name; it is tried again by itself"
         }
         FailureClass::ScriptFailed => "read the log, and mend what the script names: the server, or the parameters",
     }

@@ -17,6 +17,7 @@ use provisioning_api::names::{
     LABEL_EXTENSION, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, MANAGER, WORKSPACE_NAME,
 };
 use provisioning_api::shared::RunsSteps;
+use provisioning_api::steps::{StepPhase, StepStatus};
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use serde::de::DeserializeOwned;
 
@@ -366,6 +367,23 @@ impl Fan {
             }
         }
         self.listed(&namespace, &guarded.uid().unwrap_or_default());
+        self.neighbours(guarded, &namespace);
+    }
+
+    /// A Taskserv concerns those that have still to begin something on its servers: they may come after it, without being
+    /// on any list together with it. One that cannot be read may be on any server.
+    fn neighbours(&self, changed: &Guarded<Taskserv>, namespace: &str) {
+        let shares = |step: &StepStatus| {
+            let name = server_of(&step.id).filter(|_| step.phase == StepPhase::Pending);
+            name.is_some_and(|name| changed.0.as_ref().map_or(true, |changed| uses(changed, name)))
+        };
+        for other in self.stores.taskservs.state() {
+            let Ok(other) = &other.0 else { continue };
+            let steps = other.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+            if other.namespace().as_deref() == Some(namespace) && steps.iter().any(shares) {
+                self.wakers.taskservs.wake(namespace, &other.name_any());
+            }
+        }
     }
 
     /// A Taskserv concerns the Servers that list it, and those who need what it looks after there.
@@ -517,5 +535,49 @@ where
         if object.labels().get(LABEL_OWNER_UID).map(String::as_str) == Some(uid) {
             waker.wake(namespace, &object.name_any());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn taskserv(name: &str, spec: &Value, phase: &str) -> Guarded<Taskserv> {
+        let step = json!({"id": "install/heron", "action": "Install", "undo": "None", "phase": phase, "run": 0});
+        let object = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Taskserv", "spec": spec,
+            "metadata": {"name": name, "namespace": "marsh", "uid": format!("uid-{name}")}, "status": {"steps": [step]}});
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_taskserv_wakes_those_that_have_something_to_begin_on_its_servers_and_no_others() {
+        let on = |server: &str| json!({"extension": {"name": "reed"}, "servers": [server]});
+        let by_labels = json!({"extension": {"name": "reed"}, "serverSelector": {}});
+        let (stores, mut writers) = caches();
+        for (name, phase) in [("waits", "Pending"), ("installed", "Succeeded")] {
+            let object = taskserv(name, &on("heron"), phase);
+            writers.taskservs.apply_watcher_event(&watcher::Event::Apply(object));
+        }
+        let (wakers, mut queues) = channels();
+        let fan = Fan { stores, wakers };
+        let mut woken = |changed: &Guarded<Taskserv>| {
+            fan.taskserv(changed);
+            let next = || queues.taskservs.next().now_or_never().flatten().map(|(_, name)| name);
+            std::iter::from_fn(next).collect::<Vec<_>>()
+        };
+        assert_eq!(woken(&taskserv("net", &on("heron"), "Failed")), ["net", "waits"]);
+        assert_eq!(woken(&taskserv("net", &by_labels, "Pending")), ["net", "waits"]);
+        // It is still on heron, where it was.
+        assert_eq!(woken(&taskserv("net", &on("plover"), "Failed")), ["net", "waits"]);
+        let mut elsewhere = taskserv("net", &on("plover"), "Failed");
+        elsewhere.0.as_mut().unwrap().status = None;
+        assert_eq!(woken(&elsewhere), ["net"]);
+        let unread: Guarded<Taskserv> = serde_json::from_value(json!({"apiVersion": "provisioning.dev/v1alpha1",
+            "kind": "Taskserv", "spec": 7, "metadata": {"name": "net", "namespace": "marsh"}}))
+        .unwrap();
+        assert_eq!(woken(&unread), ["net", "waits"], "nobody knows where it is");
     }
 }

@@ -21,7 +21,7 @@ pub use manifest::{
 };
 pub use parameters::{ParameterSchema, Problem, SchemaError};
 pub use path::{BundlePath, PathError};
-pub use solve::{Ask, Chosen, How, Package, Root, SolveError, solve};
+pub use solve::{Ask, Chosen, How, Package, Root, SolveError, optional_before, solve};
 
 /// Annotation on a bundle's ConfigMap: the bundle's whole digest, `sha256:` and 64 hex digits.
 pub const ANNOTATION_DIGEST: &str = "provisioning.dev/digest";

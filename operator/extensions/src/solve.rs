@@ -89,7 +89,8 @@ pub struct Chosen {
 
 /// Chooses what is to be on one server: the roots and all that they require, dependencies first, ties by name.
 ///
-/// `optional` relations limit the version and the order of what is there for another reason, and bring in nothing.
+/// `optional` relations limit the version and the order of what is there for another reason, and bring in nothing. Where
+/// they are part of a circle they do not order ([`optional_before`]).
 /// `installed` is what is there, or was chosen before and is under way: such a bundle is kept where it satisfies;
 /// otherwise the newest release is taken, and a pre-release only where no release will do. What is installed and not
 /// in the result is needed by none of the roots: whoever else needs it has to be among them.
@@ -153,14 +154,50 @@ fn refuse_ambiguous(packages: &[&Package], offer: &Offer<'_>, installed: &[Entry
     Ok(())
 }
 
-/// Dependencies first, ties by name. The search has left no cycle.
+/// The optional extensions that come before a package, of those that are there.
+///
+/// A relation that is part of a circle orders nothing: nobody is kept out for the sake of an order that need not be. So
+/// what is left of all relations has no circle but those of `requires` alone.
+pub fn optional_before<'a>(package: &'a Package, there: &[&Package]) -> BTreeSet<&'a str> {
+    let is_required = |name: &str| package.requires.iter().any(|relation| relation.name == name);
+    let is_there = |name: &str| there.iter().any(|other| other.name == name);
+    let names = package.optional.iter().map(|relation| relation.name.as_str());
+    names.filter(|name| is_there(name) && !is_required(name) && !leads_to(name, &package.name, there)).collect()
+}
+
+/// Whether an extension comes, directly or not, after another one.
+fn leads_to(from: &str, to: &str, there: &[&Package]) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![from];
+    while let Some(name) = todo.pop() {
+        if name == to {
+            return true;
+        }
+        if seen.insert(name) {
+            let packages = there.iter().filter(|package| package.name == name);
+            todo.extend(packages.flat_map(|package| package.before()).map(|(_, relation)| relation.name.as_str()));
+        }
+    }
+    false
+}
+
+/// Dependencies first, ties by name. The search has left no circle of what is required.
 fn in_order(packages: &[&Package]) -> Vec<Chosen> {
+    let before = |package: &&Package| {
+        let requires = package.requires.iter().map(|relation| relation.name.as_str());
+        requires.chain(optional_before(package, packages)).map(str::to_owned).collect()
+    };
+    let before: BTreeMap<&str, BTreeSet<String>> =
+        packages.iter().map(|package| (package.name.as_str(), before(package))).collect();
     let mut waiting: BTreeMap<&str, &Package> =
         packages.iter().map(|package| (package.name.as_str(), *package)).collect();
     let mut chosen = Vec::with_capacity(packages.len());
     loop {
-        let ready = |package: &&Package| package.before().all(|(_, other)| !waiting.contains_key(other.name.as_str()));
-        let Some(next) = waiting.values().copied().find(ready) else {
+        let is_ready = |package: &&Package| {
+            let mut others = before.get(package.name.as_str()).into_iter().flatten();
+            others.all(|other| !waiting.contains_key(other.as_str()))
+        };
+        let Some(next) = waiting.values().copied().find(is_ready) else {
             return chosen;
         };
         waiting.remove(next.name.as_str());

@@ -727,7 +727,12 @@ pub(crate) fn open(entry: &mut StepStatus, direction: Direction, epoch: i64, now
 pub(crate) fn undo_retry() -> RetryPolicy {
     RetryPolicy {
         limit: 5,
-        on: vec![FailureClass::Transient, FailureClass::Throttled, FailureClass::Timeout, FailureClass::ScriptFailed],
+        classes: vec![
+            FailureClass::Transient,
+            FailureClass::Throttled,
+            FailureClass::Timeout,
+            FailureClass::ScriptFailed,
+        ],
         ..RetryPolicy::default()
     }
 }

@@ -52,6 +52,11 @@ impl Dependency {
     pub fn hard(step: &StepId) -> Self {
         Dependency { step: step.clone(), type_: DependencyType::Hard }
     }
+
+    /// The other one must have ended, whatever way.
+    pub fn soft(step: &StepId) -> Self {
+        Dependency { step: step.clone(), type_: DependencyType::Soft }
+    }
 }
 
 /// Something outside of the graph that a step needs.

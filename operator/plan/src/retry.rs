@@ -8,8 +8,10 @@ use crate::ids::fraction;
 
 /// Runs that may be lost to the infrastructure, or refused, before the step fails for good.
 pub const MAX_LOSSES: i32 = 10;
-/// Wait between two tries with credentials that were refused.
+/// Wait between two tries with credentials that were refused, or are not there.
 const UNAUTHORIZED_WAIT: SignedDuration = SignedDuration::from_mins(15);
+/// The same where the executor said when to come back: it never ends by itself, so it must not be often.
+const UNAUTHORIZED_FLOOR: SignedDuration = SignedDuration::from_mins(1);
 /// Longest wait after a loss.
 const LOSS_CAP_SECONDS: i64 = 60;
 
@@ -30,10 +32,12 @@ pub fn after_failure(step: &StepStatus, class: FailureClass, policy: &RetryPolic
         FailureClass::Infrastructure | FailureClass::Refused => {
             (step.losses <= MAX_LOSSES).then(|| backoff(step, 1, 2, LOSS_CAP_SECONDS, step.losses))
         }
-        FailureClass::Unauthorized => Some(UNAUTHORIZED_WAIT),
+        FailureClass::Unauthorized => {
+            Some(if step.retry_at.is_some() { UNAUTHORIZED_FLOOR } else { UNAUTHORIZED_WAIT })
+        }
         FailureClass::Invalid => None,
         FailureClass::Transient | FailureClass::Throttled | FailureClass::Timeout | FailureClass::ScriptFailed => {
-            (policy.on.contains(&class) && step.attempt <= policy.limit).then(|| {
+            (policy.classes.contains(&class) && step.attempt <= policy.limit).then(|| {
                 let cap = i64::from(policy.cap_seconds);
                 backoff(step, i64::from(policy.backoff_seconds), i64::from(policy.factor), cap, step.attempt)
             })

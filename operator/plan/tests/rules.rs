@@ -48,6 +48,26 @@ fn a_retry_time_is_what_the_api_server_gives_back() {
 }
 
 #[test]
+fn what_is_not_given_is_looked_for_when_the_executor_said_and_as_long_as_it_takes() {
+    let graph = graph("redis install");
+    for (asked, wait) in [(None, 900), (Some(120), 120), (Some(0), 60)] {
+        let (mut steps, mut now) = (Vec::new(), at(0));
+        for _ in 0..40 {
+            let started = pass(&graph, &steps, &Observed::new(), &policy(), now);
+            assert_eq!(started.start, ["redis"], "asked for {asked:?}");
+            let mut outcome = Outcome::failed(FailureClass::Unauthorized, "MissingSecret", "there is no Secret 'reed'");
+            outcome.retry_after_seconds = asked;
+            let failed = pass(&graph, &started.steps, &ended("redis", outcome), &policy(), now);
+            now += SignedDuration::from_secs(wait);
+            assert_eq!(failed.wake_at, Some(now), "asked for {asked:?}");
+            // Whoever comes later arrives at the same time.
+            assert_eq!(pass(&graph, &failed.steps, &Observed::new(), &policy(), at(1)).wake_at, Some(now));
+            steps = failed.steps;
+        }
+    }
+}
+
+#[test]
 fn nothing_is_undone_under_what_is_built_on_it_directly_or_not() {
     let graph = graph("heron create\nreach reach after=heron\nredis install after=reach");
     let steps = all_succeeded(&graph);

@@ -13,6 +13,8 @@ use crate::ssh::SshError;
 /// Reason of a run that met another machine than the one it was meant for.
 pub const HOST_KEY_MISMATCH: &str = "HostKeyMismatch";
 const NOT_READY: &str = "ServerNotReady";
+/// Wait before it is seen whether a Secret has come, seconds: long enough for a Job each time, and nobody has to ask for it.
+const SECRET_WAIT: i64 = 120;
 const NO_SPACE: &str = "No space left on device";
 
 /// Why a request was not fulfilled.
@@ -128,8 +130,8 @@ impl Failure {
             Failure::Bundle(_) => (Invalid, "BadBundle"),
             Failure::DigestMismatch { .. } => (Invalid, "DigestMismatch"),
             Failure::BadRequest(_) => (Invalid, "BadRequest"),
-            // It may be created after the object that refers to it.
-            Failure::MissingSecret { .. } => (Transient, "MissingSecret"),
+            // It may be created after the object that refers to it, however late.
+            Failure::MissingSecret { .. } => (Unauthorized, "MissingSecret"),
             Failure::BadSecret { .. } => (Invalid, "BadSecret"),
             Failure::Superseded(_) => (Refused, "Superseded"),
             Failure::NotBooted { .. } => (Transient, "NotBooted"),
@@ -139,7 +141,8 @@ impl Failure {
             Failure::Script { .. } => (ScriptFailed, "ScriptFailed"),
             Failure::BadOutput(_) => (Invalid, "BadOutput"),
         };
-        StepResult::failed(class, reason, &self.words())
+        let retry_after_seconds = matches!(self, Failure::MissingSecret { .. }).then_some(SECRET_WAIT);
+        StepResult { retry_after_seconds, ..StepResult::failed(class, reason, &self.words()) }
     }
 
     /// The error and its causes in one line.

@@ -141,7 +141,8 @@ exit 4
     let reference = SecretReference { secret_name: "taskserv-nest".into(), key: "password".into() };
     what.secrets.insert("password".into(), reference);
     let result = run(&server.settings(), &mut Lets::all(), &request).await;
-    assert_eq!(outcome(&result), (Some(FailureClass::Transient), "MissingSecret"));
+    assert_eq!(outcome(&result), (Some(FailureClass::Unauthorized), "MissingSecret"));
+    assert_eq!(result.retry_after_seconds, Some(120), "it may come later");
     assert!(server.log().is_empty(), "a script ran without its secret");
 
     fs::create_dir_all(server.path("secrets/password")).unwrap();

@@ -1,6 +1,6 @@
 //! The Local provider keeps its contract: its binary, against a site in memory; and that site answers as a real one.
 // clippy knows functions with #[test] as tests, not their helpers in a folder of tests.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use http::Request;
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams};
 use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use provisioning_api::names::{LABEL_OWNER_UID, SITE_CATALOG};
 use provisioning_conformance::world::{Call, Reply};
 use provisioning_conformance::worlds::site::{SITE, Site};
@@ -87,12 +88,26 @@ async fn ask(client: &Client, call: &Call) -> Reply {
     Reply::new(parts.status.as_u16(), serde_json::from_slice(&bytes).unwrap())
 }
 
-/// A namespace named like the site in memory, without a catalog.
+/// The cluster of KUBECONFIG, and no other: a Pod's own, or one on this machine, is not what was meant.
+async fn administrator() -> Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let given = Kubeconfig::from_env().unwrap().expect("KUBECONFIG of an administrator");
+    let config = Config::from_custom_kubeconfig(given, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// A namespace named like the site in memory, without a catalog. What an earlier run left is removed before.
 async fn prepare(client: &Client) {
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": SITE}})).unwrap();
-    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), SITE);
+    let namespaces = Api::<Namespace>::all(client.clone());
     let end = Instant::now() + Duration::from_secs(60);
+    while namespaces.get_opt(SITE).await.unwrap().is_some() {
+        assert!(Instant::now() < end, "namespace {SITE} of an earlier run does not go");
+        let _ = namespaces.delete(SITE, &DeleteParams::default()).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": SITE}})).unwrap();
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), SITE);
     // No pod is accepted before.
     while accounts.get_opt("default").await.unwrap().is_none() {
         assert!(Instant::now() < end, "namespace {SITE} got no default account");
@@ -103,8 +118,7 @@ async fn prepare(client: &Client) {
 #[tokio::test]
 #[ignore = "needs a cluster, and KUBECONFIG of its administrator"]
 async fn the_site_in_memory_answers_as_the_real_api_server_does() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = Client::try_default().await.unwrap();
+    let client = administrator().await;
     prepare(&client).await;
     let mut memory = Site::default();
     memory.catalog = None;

@@ -27,7 +27,7 @@ pub struct StepResult {
     /// The run is known not to have acted: it was refused before it held its claim.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub harmless: bool,
-    /// Throttled: the provider's own wish, seconds.
+    /// Throttled: the provider's own wish, seconds. Unauthorized: when another try is worth while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<i64>,
 }

@@ -29,10 +29,8 @@ use provisioning_plan::observed::{Outcome, RunView};
 
 use graph::{child, deleted, takes_down};
 
-use crate::children::view::{
-    self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding, cancelled,
-};
-use crate::children::{asks_again, release_left};
+use crate::children::release_left;
+use crate::children::view::{self as children, ChildView, Standing as ChildStanding, cancelled};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
@@ -95,9 +93,8 @@ impl Kind for BatchWorkflow {
         if let Some(child) = deleted(planned) {
             return Ok(Task::DeleteNamed(Box::new(child)));
         }
-        let mut child = child(planned).ok_or("the step names no object")?;
-        child.reconcile = asks_again(self, step);
-        Ok(Task::Apply(Box::new(child)))
+        let child = child(planned).ok_or("the step names no object")?;
+        Ok(children::to_apply(self, step, child))
     }
 
     fn view(&self, glance: &Glance<'_>, step: &StepStatus) -> Option<(RunView, Option<Timestamp>)> {
@@ -141,19 +138,18 @@ impl Kind for BatchWorkflow {
         children::held_up(self, &facts.stuck)
     }
 
-    /// A child that failed or came late became Ready after all; one that could not be deleted is gone; a name that
-    /// somebody else held is free; a server that could not be reached can be.
+    /// Steps that apply, steps that could not delete what is gone by now, and scripts whose server can be reached again.
     fn mended(&self, facts: &Facts) -> BTreeSet<String> {
         let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-        let late = [CHILD_FAILED, DEADLINE_EXCEEDED];
-        let failed = |name: &str| steps.iter().any(|step| step.id == name && late.contains(&step.reason.as_str()));
-        let ready = |view: &Option<ChildView>| view.as_ref().is_some_and(|view| view.standing == ChildStanding::Ready);
-        let back = facts.children.iter().filter(|(name, _, view)| failed(name) && ready(view));
-        let taken = |name: &str| steps.iter().any(|step| step.id == name && step.reason == reasons::NAME_CONFLICT);
-        let gone = facts.deleted.iter().filter(|name| failed(name) || taken(name));
-        let free =
-            facts.children.iter().filter(|(name, _, view)| taken(name) && view.as_ref().is_none_or(|view| view.ours));
-        let mut mended: BTreeSet<String> = back.chain(free).map(|(name, ..)| name).chain(gone).cloned().collect();
+        let is_gone = |step: &StepStatus| {
+            let could_not = children::failed_by_child(step) || step.reason == reasons::NAME_CONFLICT;
+            could_not && facts.deleted.contains(&step.id)
+        };
+        let mended = steps.iter().filter(|step| {
+            let applied = facts.children.iter().find(|(name, ..)| *name == step.id);
+            applied.is_some_and(|(_, _, view)| children::is_mended(step, view.as_ref())) || is_gone(step)
+        });
+        let mut mended: BTreeSet<String> = mended.map(|step| step.id.clone()).collect();
         mended.extend(within_sight(steps, |step| facts.ground.server(server_of(step)?)));
         mended
     }

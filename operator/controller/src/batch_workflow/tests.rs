@@ -66,7 +66,7 @@ fn a_workflow_that_pauses_says_why_and_how_to_go_on() {
     let steps = json!([{"name": "heron", "apply": server("heron")}, {"name": "curlew", "apply": server("curlew")}]);
     let paused = workflow(&json!({"parallelism": 1, "onFailure": "Pause", "steps": steps}));
     let started = pass(&paused, &[]);
-    let failed = Outcome::failed(FailureClass::Invalid, CHILD_FAILED, "zone 'mars' is unknown");
+    let failed = Outcome::failed(FailureClass::Invalid, children::CHILD_FAILED, "zone 'mars' is unknown");
     let stopped = pass(&started.next, &[("heron", failed)]);
     assert_eq!((stopped.standing.state, stopped.standing.reason), (State::Stalled, reasons::PAUSED));
     assert_eq!((phase(&stopped, "curlew"), stopped.decision.start.len()), (StepPhase::Pending, 0));
@@ -83,7 +83,7 @@ fn a_waiver_is_recorded_and_a_wrong_name_is_told() {
     let steps = json!([{"name": "heron", "apply": server("heron")},
         {"name": "curlew", "dependsOn": [{"step": "heron"}], "apply": server("curlew")}]);
     let mut object = pass(&with_steps(&steps), &[]).next;
-    let failed = Outcome::failed(FailureClass::Invalid, CHILD_FAILED, "zone 'mars' is unknown");
+    let failed = Outcome::failed(FailureClass::Invalid, children::CHILD_FAILED, "zone 'mars' is unknown");
     object = pass(&object, &[("heron", failed)]).next;
     let skip = |names: &str| BTreeMap::from([("provisioning.dev/skip-steps".to_owned(), names.to_owned())]);
     object.metadata.annotations = Some(skip(" heron , curlw,"));
@@ -394,7 +394,8 @@ fn what_is_made_again_after_failures_is_done_once() {
     let mut object = pass(&with_steps(&json!([step])), &[]).next;
     object = pass(&object, &[("heron", Outcome::succeeded())]).next;
     object = again(&object, None).1;
-    object = pass(&object, &[("heron", Outcome::failed(FailureClass::Transient, CHILD_FAILED, "no answer"))]).next;
+    object =
+        pass(&object, &[("heron", Outcome::failed(FailureClass::Transient, children::CHILD_FAILED, "no answer"))]).next;
     object.run_status_mut().steps[0].retry_at = None;
     object = pass(&object, &[]).next;
     object = pass(&object, &[("heron", Outcome::succeeded())]).next;

@@ -16,8 +16,8 @@ use provisioning_plan::ids::InputHash;
 use provisioning_plan::observed::{Outcome, RunView};
 use serde::Serialize;
 
-use super::{Held, applied_by};
-use crate::engine::kind::{Child, Kind, held_up_by, in_namespace, is_up_to_date, stuck};
+use super::{Held, applied_by, asks_again};
+use crate::engine::kind::{Child, Kind, Task, held_up_by, in_namespace, is_up_to_date, stuck};
 use crate::watches::Stores;
 
 /// Reason of a step whose child failed.
@@ -280,9 +280,27 @@ pub fn cancelled(why: &str) -> Outcome {
     outcome
 }
 
+/// What a step does that applies a child. A repeated try asks the child to try again, too.
+pub fn to_apply<K: Kind>(owner: &K, step: &StepStatus, child: Child) -> Task {
+    Task::Apply(Box::new(Child { reconcile: asks_again(owner, step), ..child }))
+}
+
+/// Whether a step failed because of its child, or came too late for it.
+pub fn failed_by_child(step: &StepStatus) -> bool {
+    [CHILD_FAILED, DEADLINE_EXCEEDED].contains(&step.reason.as_str())
+}
+
+/// Whether what a step that applies a child failed of is gone: the child became Ready after all, or its name, which
+/// somebody else held, is free.
+pub fn is_mended(step: &StepStatus, child: Option<&ChildView>) -> bool {
+    let is_ready = child.is_some_and(|view| view.standing == Standing::Ready);
+    let is_free = child.is_none_or(|view| view.ours);
+    (failed_by_child(step) && is_ready) || (step.reason == reasons::NAME_CONFLICT && is_free)
+}
+
 /// A child retries by itself; asking it again is for those who say so.
 pub fn no_retry() -> RetryPolicy {
-    RetryPolicy { on: vec![FailureClass::Throttled], ..RetryPolicy::default() }
+    RetryPolicy { classes: vec![FailureClass::Throttled], ..RetryPolicy::default() }
 }
 
 /// Children that carry this owner's uid although it no longer stands for them: their step was forgotten.

@@ -14,7 +14,6 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use provisioning_api::conditions::reasons;
 use provisioning_api::shared::{DeletionPolicy, RunsSteps};
 use provisioning_api::steps::{Direction, StepAction, StepStatus};
 use provisioning_api::{Cluster, Server, Taskserv};
@@ -24,8 +23,8 @@ use provisioning_plan::graph::{Gate, Graph};
 use provisioning_plan::ids::StepId;
 use provisioning_plan::observed::{Outcome, RunView};
 
-use crate::children::view::{self as children, CHILD_FAILED, ChildView, DEADLINE_EXCEEDED, Standing as ChildStanding};
-use crate::children::{asks_again, release_left};
+use crate::children::release_left;
+use crate::children::view::{self as children, ChildView};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, by_name, in_namespace};
 use crate::error::Error;
@@ -96,9 +95,8 @@ impl Kind for Cluster {
             let child = children::from_why(&step.why).ok_or("the step names no object")?;
             return Ok(Task::Delete(Box::new(child)));
         }
-        let mut child = wanted(self, step).ok_or("the step is no longer wanted")?;
-        child.reconcile = asks_again(self, step);
-        Ok(Task::Apply(Box::new(child)))
+        let child = wanted(self, step).ok_or("the step is no longer wanted")?;
+        Ok(children::to_apply(self, step, child))
     }
 
     fn view(&self, glance: &Glance<'_>, step: &StepStatus) -> Option<(RunView, Option<Timestamp>)> {
@@ -134,18 +132,10 @@ impl Kind for Cluster {
         children::held_up(self, &facts.stuck)
     }
 
-    /// A child that failed became Ready after all; a name that somebody else held is free.
     fn mended(&self, facts: &Facts) -> BTreeSet<String> {
         let steps = self.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-        let mended = |step: &&StepStatus| {
-            let seen = facts.children.get(&step.id);
-            match step.reason.as_str() {
-                CHILD_FAILED | DEADLINE_EXCEEDED => seen.is_some_and(|view| view.standing == ChildStanding::Ready),
-                reasons::NAME_CONFLICT => seen.is_none_or(|view| view.ours),
-                _ => false,
-            }
-        };
-        steps.iter().filter(mended).map(|step| step.id.clone()).collect()
+        let mended = steps.iter().filter(|step| children::is_mended(step, facts.children.get(&step.id)));
+        mended.map(|step| step.id.clone()).collect()
     }
 
     fn gates(&self, facts: &Facts) -> BTreeMap<String, Gate> {

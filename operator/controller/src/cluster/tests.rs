@@ -1,3 +1,4 @@
+use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_APPLIED, ANNOTATION_RECONCILE, LABEL_OWNER_UID};
 use provisioning_api::steps::StepPhase;
 use provisioning_plan::conditions::State;
@@ -604,7 +605,7 @@ fn a_part_that_cannot_be_read_is_not_told_as_gone_and_nothing_is_made_in_its_pla
     let mut world = settled(&marsh(1));
     let mut facts = world.facts();
     let part = facts.children.get_mut("server/marsh-web-0").unwrap();
-    part.standing = ChildStanding::Stalled("this operator cannot read it: no spec; correct it first".to_owned());
+    part.standing = children::Standing::Stalled("this operator cannot read it: no spec; correct it first".to_owned());
     facts.servers.remove("marsh-web-0");
     let ready = Standing { state: State::Ready, reason: reasons::SUCCEEDED, message: String::new() };
     let told = world.cluster.standing(&facts, &ready).unwrap();

@@ -28,7 +28,7 @@ use ask::{Failure, PATIENCE, ask};
 use opinion::Memory;
 pub use opinion::Opinion;
 pub use question::Question;
-pub(crate) use question::{probed, questions, standing};
+pub(crate) use question::{questions, standing};
 
 /// Time between two questions of one probe, give or take the jitter.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -43,8 +43,8 @@ const PLACES: usize = 64;
 /// Questions at the same time of one workspace: a hundred dead servers of one do not keep another waiting.
 const PLACES_OF_ONE: usize = 16;
 
-/// uid of the Taskserv, Server, probe.
-type Key = (String, String, String);
+/// uid of the Taskserv, Server, the extension where it is not the Taskserv's own, probe.
+type Key = (String, String, Option<String>, String);
 
 /// What is known of one probe.
 #[derive(Debug)]
@@ -143,11 +143,11 @@ impl Probing {
 }
 
 fn key(uid: &str, question: &Question) -> Key {
-    (uid.to_owned(), question.server.clone(), question.probe.clone())
+    (uid.to_owned(), question.server.clone(), question.required.clone(), question.probe.clone())
 }
 
-fn seed((uid, server, probe): &Key) -> String {
-    format!("{uid}/{server}/{probe}")
+fn seed((uid, server, required, probe): &Key) -> String {
+    format!("{uid}/{server}/{}/{probe}", required.as_deref().unwrap_or_default())
 }
 
 /// Something to ask.
@@ -231,10 +231,9 @@ fn survey(ctx: &Context) -> Vec<(Key, Found)> {
     let mut found = Vec::new();
     for guarded in ctx.stores.taskservs.state() {
         let Ok(taskserv) = &guarded.0 else { continue };
-        let Some(contents) = probed(taskserv, &offered) else { continue };
         let (uid, namespace) = (taskserv.uid().unwrap_or_default(), taskserv.namespace().unwrap_or_default());
         let find = |name: &str| by_name::<Server>(&ctx.stores.servers, &namespace, name);
-        for question in questions(taskserv, contents, find) {
+        for question in questions(taskserv, &offered, find) {
             let (namespace, taskserv) = (namespace.clone(), taskserv.name_any());
             found.push((key(&uid, &question), Found { namespace, taskserv, question }));
         }

@@ -3,16 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 use provisioning_api::conditions::reasons;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{StepAction, StepPhase, StepStatus};
 use provisioning_api::{Server, Taskserv};
-use provisioning_extensions::ProbeKind;
+use provisioning_extensions::{Probe, ProbeKind};
 use provisioning_plan::conditions::Standing;
 
 use super::opinion::Opinion;
 use crate::bundles::{Contents, Offered};
-use crate::taskserv::{extension_of, server_of};
+use crate::taskserv::{bundle_of, extension_of, looks_after, own_parameters, server_of};
 
 /// Most failing probes that a message names.
 const MAX_NAMED: usize = 3;
@@ -22,6 +23,8 @@ const MAX_NAMED: usize = 3;
 pub struct Question {
     /// Name of the Server.
     pub server: String,
+    /// Name of the extension, where it is not the Taskserv's own but one that this requires.
+    pub required: Option<String>,
     /// Name of the probe.
     pub probe: String,
     /// What is asked.
@@ -32,45 +35,64 @@ pub struct Question {
     pub run: i64,
 }
 
-/// The contents of the bundle that a Taskserv is on, if it has probes.
-pub(crate) fn probed<'a>(taskserv: &Taskserv, offered: &'a [Offered]) -> Option<&'a Contents> {
-    let digest = &taskserv.status.as_ref()?.resolved.as_ref()?.digest;
-    let contents = &offered.iter().find(|offered| offered.digest == *digest)?.contents;
-    contents.manifest.as_ref().is_some_and(|manifest| !manifest.probes.is_empty()).then_some(contents)
-}
-
-/// What is asked: each probe at each server on which the extension is installed. Nothing of what is being deleted, nor of
-/// what the extension requires.
+/// What is asked: each probe of each extension that a Taskserv has installed on a server, for its own sake or because
+/// another one requires it. Nothing of what is being deleted, nor of what another Taskserv looks after.
 /// `find`: the Server of a name.
 pub(crate) fn questions(
     taskserv: &Taskserv,
-    contents: &Contents,
+    offered: &[Offered],
     find: impl Fn(&str) -> Option<Server>,
 ) -> Vec<Question> {
-    let Some(manifest) = contents.manifest.as_ref().filter(|_| taskserv.metadata.deletion_timestamp.is_none()) else {
+    if taskserv.metadata.deletion_timestamp.is_some() {
         return Vec::new();
-    };
-    let parameters = contents.with_defaults(&taskserv.spec.parameters);
-    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-    let is_own = |step: &StepStatus| extension_of(taskserv, &step.id) == Some(taskserv.spec.extension.name.as_str());
-    let is_installed = |step: &StepStatus| step.action == StepAction::Install && step.phase == StepPhase::Succeeded;
-    let mut all = Vec::new();
-    for step in steps.iter().filter(|step| is_installed(step) && is_own(step)) {
-        let Some(server) = server_of(&step.id) else { continue };
-        let Some(address) = find(server).as_ref().and_then(address_of) else { continue };
-        let asked = manifest.probes.iter().filter_map(|probe| {
-            Some(Question {
-                server: server.to_owned(),
-                probe: probe.name.clone(),
-                kind: probe.kind.clone(),
-                address: SocketAddr::new(address, probe.port_at(address, &parameters)?),
-                run: step.run,
-            })
-        });
-        all.extend(asked);
     }
-    all.sort_by(|left, right| (&left.server, &left.probe).cmp(&(&right.server, &right.probe)));
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let is_installed = |step: &&StepStatus| step.action == StepAction::Install && step.phase == StepPhase::Succeeded;
+    // Most extensions have none, and then no Server has to be looked up.
+    let has_probes = |offered: &Offered, name: &str| offered.name == name && !probes(&offered.contents).is_empty();
+    let mut all = Vec::new();
+    for step in steps.iter().filter(is_installed) {
+        let Some((server, extension)) = server_of(&step.id).zip(extension_of(taskserv, &step.id)) else { continue };
+        if offered.iter().any(|offered| has_probes(offered, extension))
+            && let Some(server) = find(server)
+            && looks_after(taskserv, &server, extension)
+        {
+            all.extend(at_server(taskserv, offered, step, &server, extension));
+        }
+    }
+    all.sort_by_cached_key(|Question { server, required, probe, .. }| {
+        (server.clone(), required.clone(), probe.clone())
+    });
     all
+}
+
+fn probes(contents: &Contents) -> &[Probe] {
+    contents.manifest.as_ref().map(|manifest| manifest.probes.as_slice()).unwrap_or_default()
+}
+
+/// What is asked of an extension on a server.
+fn at_server(
+    taskserv: &Taskserv,
+    offered: &[Offered],
+    step: &StepStatus,
+    server: &Server,
+    extension: &str,
+) -> Vec<Question> {
+    let bundle = bundle_of(taskserv, server, &step.id);
+    let offered = bundle.and_then(|bundle| offered.iter().find(|offered| offered.digest == bundle.digest));
+    let (Some(address), Some(offered)) = (address_of(server), offered) else { return Vec::new() };
+    let parameters = offered.contents.with_defaults(&own_parameters(taskserv, extension));
+    let asked = probes(&offered.contents).iter().filter_map(|probe| {
+        Some(Question {
+            server: server.name_any(),
+            required: (extension != taskserv.spec.extension.name).then(|| extension.to_owned()),
+            probe: probe.name.clone(),
+            kind: probe.kind.clone(),
+            address: SocketAddr::new(address, probe.port_at(address, &parameters)?),
+            run: step.run,
+        })
+    });
+    asked.collect()
 }
 
 /// Where a Server is asked. One that is going is not. Addresses of the operator's own machine are no server's: whoever
@@ -117,11 +139,12 @@ pub(crate) fn standing(before: Option<&Condition>, asked: &[(Question, Opinion)]
 }
 
 fn described(question: &Question) -> String {
-    let Question { server, probe, kind, address, run: _ } = question;
+    let Question { server, required, probe, kind, address, run: _ } = question;
+    let of = required.as_ref().map(|extension| format!(" of extension '{extension}'")).unwrap_or_default();
     let port = address.port();
     match kind {
-        ProbeKind::Tcp => format!("Server '{server}': probe '{probe}' (TCP port {port})"),
-        ProbeKind::Http { path, .. } => format!("Server '{server}': probe '{probe}' (GET {path} on port {port})"),
+        ProbeKind::Tcp => format!("Server '{server}': probe '{probe}'{of} (TCP port {port})"),
+        ProbeKind::Http { path, .. } => format!("Server '{server}': probe '{probe}'{of} (GET {path} on port {port})"),
     }
 }
 

@@ -1,20 +1,23 @@
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use provisioning_extensions::{Manifest, ProbeKind};
+use provisioning_extensions::{Manifest, ParameterSchema, ProbeKind};
 use provisioning_plan::conditions::{Standing, State};
 use serde_json::{Value, json};
 
 use super::ask::Trouble;
 use super::*;
-use crate::bundles::Contents;
+use crate::bundles::{Contents, Offered};
 use crate::metrics::Metrics;
 use crate::queue::{Queue, queue};
 
-fn contents(probes: &str) -> Contents {
+fn offered(name: &str, probes: &str, schema: Option<&Value>) -> Offered {
     let manifest = format!(
-        "apiVersion: extension.provisioning.dev/v1alpha1\nkind: Extension\nname: answer\nversion: 0.1.0\nprobes: {probes}\n"
+        "apiVersion: extension.provisioning.dev/v1alpha1\nkind: Extension\nname: {name}\nversion: 0.1.0\nprobes: {probes}\n"
     );
-    Contents { manifest: Some(Manifest::from_yaml(&manifest).unwrap()), schema: None, ..Contents::default() }
+    let manifest = Manifest::from_yaml(&manifest).unwrap();
+    let schema = schema.map(|schema| ParameterSchema::new(&schema.to_string(), &manifest).unwrap());
+    let contents = Arc::new(Contents { manifest: Some(manifest), schema, ..Contents::default() });
+    Offered { name: name.to_owned(), version: "0.1.0".to_owned(), digest: format!("#{name}"), contents }
 }
 
 fn server(address: &str, ready: &str) -> Server {
@@ -31,10 +34,12 @@ fn server(address: &str, ready: &str) -> Server {
 fn taskserv(parameters: &Value, phases: &[(&str, &str, &str)]) -> Taskserv {
     let step = |(id, action, phase): &(&str, &str, &str)| json!({"id": id, "action": action, "undo": "None", "phase": phase, "run": 4, "inputHash": "v1:0"});
     let steps: Vec<Value> = phases.iter().map(step).collect();
+    let resolved =
+        |name: &str| json!({"name": name, "version": "0.1.0", "digest": format!("#{name}"), "generation": 1});
     serde_json::from_value(json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Taskserv",
         "metadata": {"name": "answer", "namespace": "marsh", "uid": "uid-answer", "generation": 1},
         "spec": {"extension": {"name": "answer"}, "servers": ["heron"], "parameters": parameters},
-        "status": {"steps": steps}}))
+        "status": {"steps": steps, "resolved": resolved("answer"), "dependencies": [resolved("quill")]}}))
     .unwrap()
 }
 
@@ -43,7 +48,7 @@ const INSTALLED: [(&str, &str, &str); 2] =
 
 fn asked(taskserv: &Taskserv, probes: &str, address: &str) -> Vec<String> {
     let find = |name: &str| (name == "heron").then(|| server(address, "True"));
-    let questions = questions(taskserv, &contents(probes), find);
+    let questions = questions(taskserv, &[offered("answer", probes, None)], find);
     questions.iter().map(|question| format!("{} {} run {}", question.probe, question.address, question.run)).collect()
 }
 
@@ -81,9 +86,34 @@ fn addresses_of_the_operators_own_machine_are_never_asked() {
     }
 }
 
+#[test]
+fn what_is_required_is_asked_with_its_own_defaults_where_this_taskserv_has_installed_it() {
+    let phases =
+        [INSTALLED[0], ("install/heron/quill", "Install", "Succeeded"), ("install/heron/reed", "Install", "Running")];
+    let installed = taskserv(&json!({"port": 7077}), &phases);
+    let probes = "[{name: tcp, type: Tcp, portParameter: port}]";
+    let schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object",
+        "properties": {"port": {"type": "integer", "default": 9100}}});
+    let shelf =
+        [offered("answer", probes, None), offered("quill", probes, Some(&schema)), offered("reed", probes, None)];
+    let told = |server: &Server| {
+        let questions = questions(&installed, &shelf, |name| (name == "heron").then(|| server.clone()));
+        let told = |question: &Question| format!("{:?} {}", question.required, question.address);
+        questions.iter().map(told).collect::<Vec<_>>()
+    };
+    let mut heron = server("10.0.0.5", "True");
+    assert_eq!(told(&heron), ["None 10.0.0.5:7077", "Some(\"quill\") 10.0.0.5:9100"]);
+    // Another one looks after it now, whose parameters are not known here.
+    let by = json!({"name": "scribe", "uid": "uid-scribe"});
+    let entry = json!({"extension": "quill", "version": "0.1.0", "digest": "#quill", "state": "Installed",
+        "by": by, "requiredBy": [by]});
+    heron.status.as_mut().unwrap().installed = serde_json::from_value(json!([entry])).unwrap();
+    assert_eq!(told(&heron), ["None 10.0.0.5:7077"]);
+}
+
 fn question(server: &str, probe: &str, kind: ProbeKind, port: u16) -> Question {
     let address = format!("10.0.0.5:{port}").parse().unwrap();
-    Question { server: server.to_owned(), probe: probe.to_owned(), kind, address, run: 1 }
+    Question { server: server.to_owned(), required: None, probe: probe.to_owned(), kind, address, run: 1 }
 }
 
 fn tcp(server: &str) -> Question {
@@ -120,6 +150,11 @@ fn a_message_names_server_probe_port_and_words() {
     );
     let many: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| (tcp(name), unhealthy("connection refused"))).into();
     assert!(of(&many).ends_with("Server 'c': probe 'tcp' (TCP port 6379): connection refused; and 2 more"));
+    let required = Question { required: Some("quill".to_owned()), ..tcp("heron") };
+    assert_eq!(
+        of(&[(required, unhealthy("connection refused"))]),
+        "Server 'heron': probe 'tcp' of extension 'quill' (TCP port 6379): connection refused"
+    );
     assert_eq!(standing(None, &failing[1..2]), None);
     assert_eq!(standing(None, &[]), None);
 }

@@ -1,6 +1,6 @@
 // The Taskserv: per server, install and check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -50,6 +50,7 @@ fn beside(server: Option<Server>) -> Facts {
     Facts {
         members: Ok(vec!["blue-server".to_owned()]),
         others: BTreeMap::new(),
+        at_work: BTreeSet::new(),
         servers: vec![("blue-server".to_owned(), server)],
         peers: BTreeMap::new(),
         known_servers: vec!["blue-server".to_owned()],
@@ -92,6 +93,7 @@ impl Recorded for Taskserv {
         let script = |_: &StepStatus| Outcome::failed(FailureClass::ScriptFailed, "ExitCode", "apt-get ended with 100");
         let question = Question {
             server: "blue-server".to_owned(),
+            required: None,
             probe: "tcp".to_owned(),
             kind: ProbeKind::Tcp,
             address: "10.0.0.5:6379".parse().unwrap(),

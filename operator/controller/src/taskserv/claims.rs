@@ -140,7 +140,7 @@ fn work(taskserv: &Taskserv, server: &str, extension: &str) -> Work {
 }
 
 /// How the Taskserv stands that looks after an entry.
-fn keeper(facts: &Facts, server: &str, entry: &Installed) -> Keeper {
+pub(crate) fn keeper(facts: &Facts, server: &str, entry: &Installed) -> Keeper {
     let Some(other) = facts.others.get(&entry.by.uid) else { return Keeper::default() };
     let steps = graph::stored(other, server, &entry.extension);
     let open = steps.iter().flatten().any(|step| step.is_open());

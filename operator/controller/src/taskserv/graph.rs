@@ -20,7 +20,7 @@ use provisioning_sdk::request::Extension;
 
 use super::place::{self, Wanted, concerns};
 use super::resolve::{Resolution, resolve};
-use super::{Facts, inputs};
+use super::{Facts, inputs, order};
 use crate::bundles::too_many_parameters;
 use crate::engine::kind::{held_up_by, stuck};
 
@@ -165,16 +165,27 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
         let is_others = entry.is_some_and(|entry| !is_ours(taskserv, entry) && entry.state != InstalledState::Removing);
         wanted.name == taskserv.spec.extension.name || !is_others
     };
+    let around = order::around(taskserv, facts, server, wanted);
     let mut steps = Vec::new();
     for one in wanted.iter().filter(|wanted| ours(wanted)) {
         let (install, check) = ids(taskserv, &name, &one.name);
-        let before = wanted.iter().filter(|other| one.after.contains(&other.name) && ours(other));
-        let before = before.map(|other| Dependency::hard(&ids(taskserv, &name, &other.name).1)).collect();
+        let rather = around.before(one);
+        let before = wanted.iter().filter(|other| ours(other)).filter_map(|other| {
+            let (_, check) = ids(taskserv, &name, &other.name);
+            let needs = one.after.contains(&other.name).then(|| Dependency::hard(&check));
+            needs.or_else(|| rather.contains(&other.name).then(|| Dependency::soft(&check)))
+        });
+        let before = before.collect();
         let gate = forward_gate(taskserv, facts, server, wanted, one);
+        // What was installed may be checked in any case.
+        let first = match around.awaited(one, &name).filter(|_| gate == Gate::Open) {
+            Some(what) => Gate::Waiting(what),
+            None => gate.clone(),
+        };
         let hash = hash(taskserv, facts, server, one);
         let why = why(taskserv, &name, one);
         let retry = || RetryPolicy { limit: 5, ..RetryPolicy::default() };
-        let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>| Step {
+        let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>, gate: Gate| Step {
             id: id.clone(),
             action,
             why: why.clone(),
@@ -182,11 +193,11 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
             depends_on,
             undo: undo(taskserv, action),
             retry: retry(),
-            gate: gate.clone(),
+            gate,
             when: None,
         };
-        steps.push(step(&install, StepAction::Install, before));
-        steps.push(step(&check, StepAction::Check, vec![Dependency::hard(&install)]));
+        steps.push(step(&install, StepAction::Install, before, first));
+        steps.push(step(&check, StepAction::Check, vec![Dependency::hard(&install)], gate));
     }
     steps
 }
@@ -220,6 +231,11 @@ pub(crate) fn hash(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: 
 
 fn is_ours(taskserv: &Taskserv, entry: &Installed) -> bool {
     taskserv.uid().is_some_and(|uid| entry.by.uid == uid)
+}
+
+/// Whether no other Taskserv looks after an extension on a server.
+pub(crate) fn looks_after(taskserv: &Taskserv, server: &Server, extension: &str) -> bool {
+    place::find(server, extension).is_none_or(|entry| is_ours(taskserv, entry))
 }
 
 /// What holds a wanted extension back: its server, the servers around, what others do on it.

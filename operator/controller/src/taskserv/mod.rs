@@ -3,6 +3,7 @@
 mod claims;
 mod graph;
 mod inputs;
+mod order;
 mod place;
 mod reserve;
 mod resolve;
@@ -28,6 +29,7 @@ use provisioning_sdk::request::{RunnerRequest, Script, ScriptRequest};
 use crate::bundles::{Offered, offered};
 use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
+use crate::engine::observe::suspended;
 use crate::error::Error;
 use crate::probes::ask_for_a_look;
 use crate::probing::{self, Opinion, Question};
@@ -36,8 +38,9 @@ use crate::watches::Stores;
 use inputs::{Given, Surroundings};
 use resolve::resolve;
 
-pub(crate) use graph::extension_of;
 pub use graph::server_of;
+pub(crate) use graph::{bundle_of, extension_of, looks_after};
+pub(crate) use inputs::own_parameters;
 pub(crate) use place::concerns;
 pub(crate) use reserve::bury;
 
@@ -53,8 +56,10 @@ pub struct Facts {
     pub members: Result<Vec<String>, Standing>,
     /// These Servers, and then those that have steps yet or have it on their lists; `None` where there is none.
     pub servers: Vec<(String, Option<Server>)>,
-    /// Other Taskservs on these Servers, by uid.
+    /// Other Taskservs on these Servers, by uid; where order matters, those too that want to be there.
     pub others: BTreeMap<String, Taskserv>,
+    /// Those of them that go forward by themselves, by uid; known only where order matters.
+    pub at_work: BTreeSet<String>,
     /// Servers that its scripts are told of; `None` where there is none.
     pub peers: BTreeMap<String, Option<Server>>,
     /// Names of all Servers, for "did you mean".
@@ -102,7 +107,7 @@ impl Kind for Taskserv {
         let name = server_of(&step.id).ok_or("the step names no server")?;
         let server = facts.server(name).ok_or_else(|| format!("Server '{name}' is gone"))?;
         let target = crate::server::target(server).ok_or_else(|| format!("Server '{name}' has no address yet"))?;
-        let extension = graph::bundle_of(self, server, &step.id).ok_or("no bundle was chosen yet")?;
+        let extension = bundle_of(self, server, &step.id).ok_or("no bundle was chosen yet")?;
         let timeouts = inputs::timeouts(facts, &extension.digest);
         let (script, timeout) = match (step.action, step.open_direction()) {
             (StepAction::Install, Some(Direction::Undo)) => (Script::Uninstall, timeouts.uninstall),
@@ -125,8 +130,7 @@ impl Kind for Taskserv {
         // What is taken away needs no other server, nor what was secret: both may be gone.
         let Given { parameters, secrets, surroundings } = match (&script, given) {
             (Script::Uninstall, given) => Given {
-                parameters: given
-                    .map_or_else(|_| inputs::own_parameters(self, &extension.name), |given| given.parameters),
+                parameters: given.map_or_else(|_| own_parameters(self, &extension.name), |given| given.parameters),
                 secrets: BTreeMap::new(),
                 surroundings: Surroundings::default(),
             },
@@ -229,9 +233,13 @@ fn look(taskserv: &Taskserv, ctx: &Context) -> Facts {
     let readable: Vec<&Server> = all.iter().filter_map(|guarded| guarded.0.as_ref().ok()).collect();
     let other = |name: &str| by_name(&ctx.stores.taskservs, &namespace, name);
     let mut facts = facts(taskserv, &readable, other, offered(ctx));
-    let questions = probing::probed(taskserv, &facts.bundles)
-        .map(|contents| probing::questions(taskserv, contents, |name| facts.server(name).cloned()));
-    facts.probes = ctx.probing.opinions(taskserv, questions.unwrap_or_default());
+    if order::matters(&facts.bundles) {
+        let all = in_namespace(&ctx.stores.taskservs, &namespace);
+        let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+        order::meet(&mut facts, taskserv, all, |other| suspended(&ctx.stores, other, None).is_some());
+    }
+    let questions = probing::questions(taskserv, &facts.bundles, |name| facts.server(name).cloned());
+    facts.probes = ctx.probing.opinions(taskserv, questions);
     facts
 }
 
@@ -266,6 +274,7 @@ fn facts(
     });
     Facts {
         others: known.collect(),
+        at_work: BTreeSet::new(),
         peers: taskserv.spec.peers.values().flatten().map(|name| find(name.clone())).collect(),
         known_servers: all.iter().map(|server| server.name_any()).collect(),
         bundles,

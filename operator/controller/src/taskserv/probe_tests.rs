@@ -26,6 +26,7 @@ fn steps(install: &str, check: &str) -> Value {
 fn facts(opinion: Opinion) -> Facts {
     let question = Question {
         server: "heron".to_owned(),
+        required: None,
         probe: "tcp".to_owned(),
         kind: provisioning_extensions::ProbeKind::Tcp,
         address: "10.0.0.5:6379".parse().unwrap(),
@@ -34,6 +35,7 @@ fn facts(opinion: Opinion) -> Facts {
     Facts {
         members: Ok(vec!["heron".to_owned()]),
         others: BTreeMap::new(),
+        at_work: BTreeSet::new(),
         servers: Vec::new(),
         peers: BTreeMap::new(),
         known_servers: Vec::new(),

@@ -191,7 +191,8 @@ pub(crate) fn package(facts: &Facts, name: &str, version_text: &str, digest: &st
     offered.and_then(offered_package).unwrap_or_else(|| bare(name, version(version_text), digest))
 }
 
-fn bare(name: &str, version: Version, digest: &str) -> Package {
+/// A bundle of which nothing more is known.
+pub(crate) fn bare(name: &str, version: Version, digest: &str) -> Package {
     let (requires, optional, conflicts) = (Vec::new(), Vec::new(), Vec::new());
     Package { name: name.to_owned(), version, digest: digest.to_owned(), requires, optional, conflicts }
 }

@@ -19,11 +19,10 @@ pub(crate) fn members<'a>(
     taskserv: &Taskserv,
     servers: impl Iterator<Item = &'a Server>,
 ) -> Result<Vec<String>, Standing> {
-    let Some(selector) = &taskserv.spec.server_selector else { return Ok(taskserv.spec.servers.clone()) };
-    // One that is being deleted takes its services along; it is no place for new ones.
-    let stays = servers.filter(|server| server.metadata.deletion_timestamp.is_none());
-    let mut names: Vec<String> =
-        stays.filter(|server| matches(selector, server.labels())).map(ResourceExt::name_any).collect();
+    if taskserv.spec.server_selector.is_none() {
+        return Ok(taskserv.spec.servers.clone());
+    }
+    let mut names: Vec<String> = servers.filter(|server| means(taskserv, server)).map(ResourceExt::name_any).collect();
     names.sort();
     if names.len() > MAX_SELECTED {
         let text = format!(
@@ -34,6 +33,15 @@ pub(crate) fn members<'a>(
         return Err(Standing::stalled(reasons::INVALID, text));
     }
     Ok(names)
+}
+
+/// Whether a Taskserv wants to be on a Server.
+pub(crate) fn means(taskserv: &Taskserv, server: &Server) -> bool {
+    match &taskserv.spec.server_selector {
+        // One that is being deleted takes its services along; it is no place for new ones.
+        Some(selector) => server.metadata.deletion_timestamp.is_none() && matches(selector, server.labels()),
+        None => taskserv.spec.servers.contains(&server.name_any()),
+    }
 }
 
 /// Whether labels are those that are meant.

@@ -39,7 +39,9 @@ impl Marsh {
         let mut manifest = json!({"apiVersion": "extension.provisioning.dev/v1alpha1", "kind": "Extension",
             "name": words[0], "version": words[1]});
         for relation in words[2..].chunks(3) {
-            manifest[relation[0]] = json!([{"name": relation[1], "version": relation[2]}]);
+            let mut list = manifest[relation[0]].as_array().cloned().unwrap_or_default();
+            list.push(json!({"name": relation[1], "version": relation[2]}));
+            manifest[relation[0]] = json!(list);
         }
         self.shelf.push(Offered {
             name: words[0].to_owned(),
@@ -90,6 +92,9 @@ impl Marsh {
         let object = self.taskservs[name].clone();
         let all: Vec<&Server> = self.servers.values().collect();
         let mut facts = facts(&object, &all, |other| self.taskservs.get(other).cloned(), self.shelf.clone());
+        if order::matters(&facts.bundles) {
+            order::meet(&mut facts, &object, self.taskservs.values(), |other| other.spec.suspend);
+        }
         for (server, installed) in claims::changes(&object, &facts).unwrap_or_default() {
             let known = self.servers.get_mut(&server).unwrap();
             known.status.get_or_insert_default().installed = installed;
@@ -187,6 +192,8 @@ impl Marsh {
 fn failed(words: &str) -> Outcome {
     Outcome::failed(provisioning_api::steps::FailureClass::ScriptFailed, "ScriptFailed", words)
 }
+
+mod ordered;
 
 const SHELF: [&str; 5] = [
     "lib 1.0.0",

@@ -34,7 +34,7 @@ enum Stop<'a> {
     GiveUp(SolveError),
 }
 
-/// Chooses the packages, in no special order. They hold no cycle.
+/// Chooses the packages, in no special order. What they require holds no cycle.
 pub(super) fn search<'a>(roots: &[&'a Root], offer: &Offer<'a>) -> Result<Vec<&'a Package>, SolveError> {
     let mut search = Search { roots, offer, chosen: Vec::new(), tried: 0 };
     let open = roots.iter().map(|root| (Origin::Root, root.name.as_str())).collect();
@@ -224,17 +224,17 @@ impl<'a> Search<'_, 'a> {
         Some(Refusal { blame: [other.name.as_str()].into(), why: Some(error) })
     }
 
-    /// Whether the package closes a circle: the shortest one.
+    /// Whether the package closes a circle of what is required: the shortest one.
     fn cycle(&self, package: &'a Package) -> Option<Refusal<'a>> {
         let mut reached: Reached<'a> = BTreeMap::new();
         let mut queue = VecDeque::from([package]);
         while let Some(current) = queue.pop_front() {
-            for (how, relation) in current.before() {
+            for relation in &current.requires {
                 let next = if relation.name == package.name { Some(package) } else { self.get(&relation.name) };
                 let Some(next) = next.filter(|next| !reached.contains_key(next.name.as_str())) else {
                     continue;
                 };
-                reached.insert(&next.name, (current, how, relation));
+                reached.insert(&next.name, (current, relation));
                 if next.name != package.name {
                     queue.push_back(next);
                     continue;
@@ -274,16 +274,16 @@ impl<'a> Search<'_, 'a> {
     }
 }
 
-/// By which package, how, and by what relation a name was reached.
-type Reached<'a> = BTreeMap<&'a str, (&'a Package, How, &'a Relation)>;
+/// By which package, and by what relation, a name was reached.
+type Reached<'a> = BTreeMap<&'a str, (&'a Package, &'a Relation)>;
 
 /// Walks back around a circle that ends at its first package; the path begins at its smallest name.
 fn circle<'a>(first: &'a Package, reached: &mut Reached<'a>) -> (Blame<'a>, Vec<Ask>) {
     let mut blame = Blame::new();
     let mut path = Vec::new();
     let mut current = first;
-    while let Some((asker, how, relation)) = reached.remove(current.name.as_str()) {
-        path.push(Ask::of_package(asker, how, relation));
+    while let Some((asker, relation)) = reached.remove(current.name.as_str()) {
+        path.push(Ask::of_package(asker, How::Requires, relation));
         current = asker;
         if current.name == first.name {
             break;

@@ -182,11 +182,27 @@ fn a_choice_that_fails_later_is_taken_back() {
 #[test]
 fn a_cycle_is_told_as_a_whole() {
     assert_eq!(
-        said("c", "a 1.0.0: requires b\nb 1.0.0: optional c ^1; requires os\nc 1.0.0: requires a\nos 1.0.0", &[]),
-        "no order of installation: a 1.0.0 requires b, b 1.0.0 goes only with c ^1, c 1.0.0 requires a"
+        said("c", "a 1.0.0: requires b\nb 1.0.0: requires c ^1, os\nc 1.0.0: requires a\nos 1.0.0", &[]),
+        "no order of installation: a 1.0.0 requires b, b 1.0.0 requires c ^1, c 1.0.0 requires a"
     );
     // An older version without the circle is taken.
     assert_eq!(said("a", "a 1.0.0: requires b\nb 2.0.0: requires a\nb 1.0.0", &[]), "b 1.0.0 for a\na 1.0.0");
+}
+
+#[test]
+fn an_optional_relation_in_a_circle_orders_nothing_and_keeps_nobody_out() {
+    // By name, as if there were no relation; what is outside of the circle is ordered as ever.
+    assert_eq!(said("a, b", "a 1.0.0: optional b\nb 1.0.0: optional a", &[]), "a 1.0.0\nb 1.0.0");
+    let longer = "a 1.0.0: optional b, z\nb 1.0.0: optional c\nc 1.0.0: optional a\nz 1.0.0";
+    assert_eq!(said("a, b, c, z", longer, &[]), "b 1.0.0\nc 1.0.0\nz 1.0.0\na 1.0.0");
+    // What is required comes first, whatever is optional the other way round.
+    let back = "a 1.0.0: optional b, z\nb 1.0.0: requires a\nz 1.0.0";
+    assert_eq!(said("b, z", back, &[]), "z 1.0.0\na 1.0.0 for b\nb 1.0.0");
+    // The versions are limited all the same.
+    assert_eq!(
+        said("a, b", "a 1.0.0: optional b ^2\nb 1.0.0: optional a", &[]),
+        "no version of b is what all ask for: Taskserv b wants b, a 1.0.0 goes only with b ^2; there are 1.0.0"
+    );
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub fn at(seconds: i64) -> Timestamp {
     START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
 }
 
-/// Steps, one a line: `NAME ACTION [after=a,b?] [input=2] [undo=Orphan] [limit=1] [on=Timeout,Throttled] [waits=Server_x]
+/// Steps, one a line: `NAME ACTION [after=a,b?] [input=2] [undo=Orphan] [limit=1] [classes=Timeout,Throttled] [waits=Server_x]
 /// [gone=Server_x] [unknown] [when=CEL]`. `b?` is a soft dependency; `_` in texts is a blank; `unknown`: inputs not known yet.
 pub fn steps(text: &str) -> Vec<Step> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(step).collect()
@@ -63,7 +63,7 @@ fn step(line: &str) -> Step {
             "input" => value.clone_into(&mut input),
             "undo" => step.undo = undo(value),
             "limit" => step.retry.limit = value.parse().unwrap(),
-            "on" => step.retry.on = value.split(',').map(class).collect(),
+            "classes" => step.retry.classes = value.split(',').map(class).collect(),
             "waits" => step.gate = Gate::Waiting(value.replace('_', " ")),
             "gone" => step.gate = Gate::Gone(value.replace('_', " ")),
             "unknown" => known = false,

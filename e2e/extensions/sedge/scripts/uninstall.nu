@@ -1,0 +1,4 @@
+# Leaves nothing.
+def main [request: path] {
+  rm --force /srv/sedge
+}
