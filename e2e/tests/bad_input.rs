@@ -202,7 +202,7 @@ fn an_unknown_server_or_extension_is_told_with_the_nearest_one() {
         told::<Taskserv>(&case, "an unknown server", "cache", unknown, "spec.servers", &words).await?;
         let words = ["reddis", "did you mean", "redis"];
         told::<Taskserv>(&case, "an unknown extension", "store", unknown, "spec.extension", &words).await?;
-        told::<Taskserv>(&case, "an unknown version", "pinned", unknown, "spec.extension", &["redis", "^7", "0.2.1"])
+        told::<Taskserv>(&case, "an unknown version", "pinned", unknown, "spec.extension", &["redis", "^7", "0.2.2"])
             .await?;
         let words = ["^1.2"];
         told::<Taskserv>(

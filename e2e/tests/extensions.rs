@@ -1,6 +1,6 @@
 //! Every extension on real servers, by the rules that its author was given (docs/write-an-extension.md): installed through
 //! the operator while an attempt is killed, installed again without a trace, spoken to by an independent client, rebooted,
-//! changed, stopped, uninstalled. What is tried stands in `taskservs/NAME/tests/case*.yaml`; a folder without one fails.
+//! changed, stopped, uninstalled, and put beside what a person installed there before. What is tried stands in `taskservs/NAME/tests/case*.yaml`; a folder without one fails.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::Api;
+use provisioning_api::conditions::types;
 use provisioning_api::names::{SSH_SECRET, WORKSPACE_NAME};
 use provisioning_api::{Server, Taskserv, Workspace};
-use provisioning_e2e::{Case, case, repository};
+use provisioning_e2e::{Case, case, condition, repository};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -50,6 +51,23 @@ struct Plan {
     packages: Vec<String>,
     /// The installation is killed when a message begins with this.
     interrupt_at: String,
+    /// What a person may have there already.
+    before: Option<Before>,
+}
+
+/// The service as somebody else installed it, with data.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Before {
+    /// Installs it by hand: a shell script, in the end `true`.
+    install: String,
+    /// A shell script that succeeds while package, service and data are there.
+    proof: String,
+    /// With these parameters an installation over it fails, and not before it has changed something.
+    fails: BTreeMap<String, Value>,
+    /// Takes away what made it fail, where that was not the parameters.
+    #[serde(default)]
+    mend: String,
 }
 
 /// One extension under test.
@@ -83,7 +101,9 @@ impl Subject {
         self.survives_a_reboot().await?;
         self.a_stopped_service_is_noticed().await?;
         self.changed_parameters_are_brought_about().await?;
-        self.uninstalled().await
+        self.uninstalled().await?;
+        self.what_was_there_before_stays().await?;
+        self.case.delete::<Workspace>(WORKSPACE_NAME).await
     }
 
     fn servers(&self) -> &'static [&'static str] {
@@ -349,7 +369,53 @@ impl Subject {
             let again = self.script(server, "uninstall").await?;
             again.map_err(|words| anyhow::anyhow!("a second uninstallation on {server} failed: {words}"))?;
         }
-        self.case.delete::<Workspace>(WORKSPACE_NAME).await
+        Ok(())
+    }
+
+    /// Deleted after an installation that failed, and after one that did not: each time only our configuration goes.
+    async fn what_was_there_before_stays(&self) -> Result<()> {
+        let Some(before) = &self.plan.before else { return Ok(()) };
+        let first = self.servers()[0];
+        self.by_hand(first, "install", &before.install).await?;
+        self.by_hand(first, "proof", &before.proof).await?;
+
+        let mut parameters = self.plan.parameters.clone();
+        parameters.extend(before.fails.clone());
+        self.case.apply(&self.taskserv(&parameters)).await?;
+        let stalled = |taskserv: &Taskserv| provisioning_e2e::is_true(taskserv, types::STALLED);
+        let stalled = self.case.wait_for::<Taskserv>("subject", "Stalled", PATIENCE, stalled).await?;
+        let words = condition(&stalled, types::STALLED).map(|told| told.message.clone()).unwrap_or_default();
+        let note = format!("cat /var/lib/provisioning-{}/before.json", self.name);
+        self.case.on_server(first, &note).await.context("the installation failed before it changed anything")?;
+        self.deleted_and_still_there(first, &before.proof).await?;
+        self.case.rule(&format!("deleted after '{words}': what was there before is there"));
+
+        self.by_hand(first, "mend", &before.mend).await?;
+        self.case.apply(&self.taskserv(&self.plan.parameters)).await?;
+        self.ready("subject").await?;
+        self.deleted_and_still_there(first, &before.proof).await?;
+        self.case.rule("installed over what was there before, and deleted: it is there, with its data");
+        Ok(())
+    }
+
+    async fn deleted_and_still_there(&self, server: &str, proof: &str) -> Result<()> {
+        self.case.delete::<Taskserv>("subject").await?;
+        self.case.gone::<Taskserv>("subject", PATIENCE).await?;
+        // A service that was restarted without our configuration may be reading its data.
+        let there =
+            || async { Ok(self.by_hand(server, "proof", proof).await.map(drop).map_err(|error| format!("{error:#}"))) };
+        self.case.until("what was there before is there", Duration::from_secs(60), there).await?;
+        let left = self.case.on_server(server, "find /etc -name 'provisioning.*' -not -path '/etc/ssh/*'").await?;
+        ensure!(left.is_empty(), "our configuration is left on {server}:\n{left}");
+        Ok(())
+    }
+
+    /// Runs a script of the case on a server, as a person who is root there.
+    async fn by_hand(&self, server: &str, name: &str, script: &str) -> Result<()> {
+        let script = format!(
+            "export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8; set -e; exec 2>&1\n{script}"
+        );
+        self.case.on_server(server, &script).await.map(drop).with_context(|| format!("before.{name} of the case"))
     }
 }
 

@@ -47,6 +47,39 @@ export def installed-version [package: string]: nothing -> any {
   if $result.exit_code == 0 and ($words | first) == "installed" { $words | get 1 } else { null }
 }
 
+# dpkg's state of a package: `installed`, `config-files` (removed, not purged), … or `not-installed`.
+export def status-of [package: string]: nothing -> string {
+  let result = (^dpkg-query --show --showformat "${db:Status-Status}" $package | complete)
+  if $result.exit_code == 0 { $result.stdout } else { "not-installed" }
+}
+
+# Puts a text in place, whole or not at all, also when the power fails. Says whether it was another one before. Without
+# `mode` and `owner` (USER:GROUP) a file keeps its own, and a new one is root's and may be read by all.
+export def put [path: string, text: string, --mode: string, --owner: string]: nothing -> bool {
+  let is_there = ($path | path exists)
+  if $is_there and (open --raw $path | decode utf-8) == $text { return false }
+  let new = $"($path).new"
+  mkdir ($path | path dirname)
+  # Whose it is comes before what is in it: that may be a secret.
+  must install --mode ($mode | default (if $is_there { "0600" } else { "0644" })) /dev/null $new
+  if $mode == null and $is_there { must chmod --reference $path $new }
+  if $owner != null { must chown $owner $new } else if $is_there { must chown --reference $path $new }
+  $text | save --force $new
+  must sync $new
+  mv --force $new $path
+  true
+}
+
+# Waits until a program, by the name of its process (cut to 15 characters), listens on a port no more.
+export def wait-until-closed [program: string, port: int] {
+  for try in 1..40 {
+    let listeners = (must ss --no-header --listening --tcp --numeric --processes $"sport = :($port)")
+    if $"\"($program)\"" not-in $listeners { return }
+    sleep 250ms
+  }
+  fail $"port ($port) is still open: ($program) has not ended"
+}
+
 # Finishes what an interrupted dpkg left; quick where there is nothing. (`dpkg --audit` does not tell all of it.) It may
 # fail: apt-get then says why, and may repair it.
 def mend-dpkg [] {
@@ -76,6 +109,15 @@ export def install-package [package: string] {
 export def purge-packages [packages: list<string>] {
   mend-dpkg
   let result = (apt-get purge ...$packages | complete)
+  if $result.exit_code != 0 {
+    fail --code $result.exit_code ($result.stderr | str trim)
+  }
+}
+
+# Removes packages; their configuration and data stay.
+export def remove-packages [packages: list<string>] {
+  mend-dpkg
+  let result = (apt-get remove ...$packages | complete)
   if $result.exit_code != 0 {
     fail --code $result.exit_code ($result.stderr | str trim)
   }

@@ -1,12 +1,24 @@
 # Installs containerd, configures it by a file of our own, and waits until it answers.
 
-use common.nu [fail install-package installed-version must output progress]
-use service.nu [CONFIG CRI OURS PACKAGE UNIT configuration-problems cri-table is-current wait-for-answer]
+use before.nu [finish-purge note]
+use common.nu [fail install-package installed-version must output progress put]
+use service.nu [
+  CONFIG CRI DATA FOLDER OURS PACKAGE PACKAGES UNIT configuration-problems cri-table import-ours is-current
+  wait-for-answer
+]
+
+# Docker's own package of containerd; apt would remove it for Debian's.
+const DOCKERS = "containerd.io"
 
 def main [request: path] {
   let request = (open $request)
   let parameters = $request.parameters
 
+  if (installed-version $DOCKERS) != null {
+    fail --code 2 $"($DOCKERS) is on this server, and Debian's ($PACKAGE) would take its place; it is left alone"
+  }
+  note containerd $PACKAGES [$FOLDER $DATA] [$UNIT]
+  finish-purge containerd
   if (installed-version $PACKAGE) == null {
     install-package $PACKAGE
   }
@@ -33,7 +45,7 @@ def main [request: path] {
 def configure [parameters: record] {
   # The administrator may have removed it; containerd does without, but then nothing would import ours.
   if not ($CONFIG | path exists) {
-    write-file $CONFIG "version = 2\n"
+    put $CONFIG "version = 2\n" | ignore
   }
   let theirs = (try { open $CONFIG } catch { fail $"($CONFIG) is not TOML" })
   if $theirs.version? != 2 {
@@ -46,24 +58,10 @@ def configure [parameters: record] {
     plugins: {($CRI): ($their_cri | merge deep (cri-table $parameters))}
   }
   let text = $"# Written by provisioning; changes are overwritten. Yours belong in config.toml.\n($ours | to toml)"
-  if not ($OURS | path exists) or (open --raw $OURS) != $text {
-    write-file $OURS $text
-  }
-  let imports = ($theirs.imports? | default [])
-  if $OURS not-in $imports {
-    # Before the first table, where top-level words must be; one line of ours replaces theirs and keeps what it names.
-    let rest = (open --raw $CONFIG | lines | where not ($it =~ '^\s*imports\s*='))
-    write-file $CONFIG ([$"imports = ($imports | append $OURS | to json --raw)" ...$rest ""] | str join "\n")
-  }
+  put $OURS $text | ignore
+  import-ours true
   let problems = (configuration-problems $parameters)
   if ($problems | is-not-empty) {
     fail $"($problems | str join "\n")\n($CONFIG) has something that stands against ($OURS)"
   }
-}
-
-def write-file [path: string, text: string] {
-  mkdir ($path | path dirname)
-  $text | save --force $"($path).new"
-  must chmod 0644 $"($path).new"
-  mv --force $"($path).new" $path
 }

@@ -1,10 +1,12 @@
 # How containerd is on a server.
 
-use common.nu [fail must succeeds]
+use common.nu [fail must put succeeds]
 
 export const PACKAGE = "containerd"
 export const UNIT = "containerd.service"
 export const FOLDER = "/etc/containerd"
+export const DATA = "/var/lib/containerd"
+export const PACKAGES = ["containerd" "runc"]
 export const CONFIG = "/etc/containerd/config.toml"
 export const OURS = "/etc/containerd/provisioning.toml"
 export const CRI = "io.containerd.grpc.v1.cri"
@@ -24,6 +26,20 @@ export def cri-table [parameters: record]: nothing -> record {
   }
 }
 
+# Has the package's own configuration import our file, or no more. One line before the first table, where top-level
+# words must be; it replaces theirs and keeps what that names.
+export def import-ours [wanted: bool] {
+  if not ($CONFIG | path exists) { return }
+  let text = (open --raw $CONFIG | decode utf-8)
+  if not $wanted and $OURS not-in $text { return }
+  let imports = ($text | from toml).imports? | default []
+  if ($OURS in $imports) == $wanted { return }
+  let all = ($imports | where $it != $OURS | append (if $wanted { [$OURS] } else { [] }))
+  let line = (if ($all | is-empty) { [] } else { [$"imports = ($all | to json --raw)"] })
+  let rest = ($text | lines | where not ($it =~ '^\s*imports\s*='))
+  put $CONFIG ([...$line ...$rest ""] | str join "\n") | ignore
+}
+
 # The configuration as containerd reads it from all files, or null where it cannot.
 export def configuration []: nothing -> any {
   let result = (^containerd config dump | complete)
@@ -34,7 +50,8 @@ export def configuration []: nothing -> any {
 export def configuration-problems [parameters: record]: nothing -> list<string> {
   let found = (configuration)
   if $found == null { return [$"containerd cannot read its configuration ($CONFIG)"] }
-  let cri = ($found.plugins | get ([$CRI] | into cell-path))
+  let cri = ($found.plugins | get --optional ([$CRI] | into cell-path))
+  if $cri == null { return [$"($CONFIG) disables the CRI plugin"] }
   let cgroup = $cri.containerd.runtimes.runc?.options?.SystemdCgroup?
   [
     {name: "SystemdCgroup", found: $cgroup, expected: $parameters.systemdCgroup}

@@ -1,13 +1,37 @@
 # Ends all containers, stops containerd, and removes the packages, their configuration, images and all other data.
-# Nothing there: nothing to do.
+# What was here before us stays: then only our configuration goes, and containers go on.
 
-use common.nu [must progress purge-packages succeeds]
-use service.nu [FOLDER UNIT]
+use before.nu [
+  enabled-as-before forget noted remove-new rm-aside running-as-before set-aside take-away was-installed
+]
+use common.nu [must progress succeeds]
+use service.nu [DATA FOLDER OURS PACKAGE UNIT import-ours]
 
-const FOLDERS = ["/var/lib/containerd" "/run/containerd"]
+const FOLDERS = [$DATA "/run/containerd"]
 const SHIMS = ["/usr/bin/containerd-shim" "/usr/bin/containerd-shim-runc-v1" "/usr/bin/containerd-shim-runc-v2"]
 
 def main [request: path] {
+  let before = (noted containerd)
+  if $before == null {
+    progress "no containerd of this extension is here: nothing to do"
+    return
+  }
+  if (was-installed $before $PACKAGE) { leave-containerd $before } else { remove-containerd $before }
+  # Last: an interrupted run needs it again.
+  forget containerd
+}
+
+def leave-containerd [before: record] {
+  progress "containerd stays: it was here before us"
+  import-ours false
+  if (set-aside $OURS) {
+    enabled-as-before $before $UNIT
+    running-as-before $before $UNIT
+  }
+  rm-aside $OURS
+}
+
+def remove-containerd [before: record] {
   if (succeeds systemctl is-active --quiet $UNIT) {
     progress "stopping containerd"
     must systemctl stop $UNIT
@@ -16,20 +40,12 @@ def main [request: path] {
   end-containers
   end-shims
   unmount-all
-  # Known to dpkg in whatever state: an installation may have been interrupted. runc stays where somebody installed it
-  # by name.
-  let automatic = (must apt-mark showauto runc | lines)
-  let present = (["containerd" ...$automatic] | where {|package| (status-of $package) not-in ["" "not-installed"] })
-  if ($present | is-not-empty) {
-    progress $"removing ($present | str join ', ')"
-    purge-packages $present
-  }
-  rm --recursive --force $FOLDER ...$FOLDERS
+  import-ours false
+  rm --force $OURS
+  rm-aside $OURS
+  take-away $before [$PACKAGE]
+  remove-new $before [$FOLDER ...$FOLDERS]
   progress "containerd is gone"
-}
-
-def status-of [package: string]: nothing -> string {
-  (^dpkg-query --show --showformat "${db:Status-Status}" $package | complete).stdout
 }
 
 def end-containers [] {

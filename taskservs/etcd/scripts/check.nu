@@ -1,5 +1,6 @@
 # Says whether etcd is what it should be: active, ours, healthy, with a quorum, with these members. Changes nothing.
 
+use before.nu noted
 use common.nu [fail installed-version progress succeeds]
 use service.nu *
 
@@ -12,7 +13,7 @@ def main [request: path] {
   for package in [$SERVER_PACKAGE $CLIENT_PACKAGE] {
     if (installed-version $package) == null { fail $"($package) is not installed" }
   }
-  if not ($OWNED | path exists) { fail "etcd on this server is not of this extension" }
+  if (noted etcd) == null { fail "etcd on this server is not of this extension" }
   check-unit $request
   wait-for-member $request 20 | ignore
   wait-for-quorum $request

@@ -1,7 +1,8 @@
 # Installs etcd, configures it as a member of the cluster, and waits until this member answers. The others may come
 # later: whether there is a quorum is check.nu's matter.
 
-use common.nu [fail install-package installed-version must output progress succeeds]
+use before.nu [note noted]
+use common.nu [fail install-package installed-version must output progress put succeeds]
 use membership.nu decide
 use service.nu *
 
@@ -18,13 +19,13 @@ def main [request: path] {
   let state = (decide $request)
   # Added anew to a cluster: it may begin without data.
   if $state == "existing" and not $had_data { rm --force $JOINED }
-  write-file $OURS (configuration $request $state)
-  write-file $DROPIN (dropin)
+  put $OURS (configuration $request $state) | ignore
+  put $DROPIN (dropin) | ignore
   packages
   let version = (installed-version $SERVER_PACKAGE)
   start $request $state $version
   let running = (wait-for-member $request 120)
-  if not ($JOINED | path exists) { write-file $JOINED "" }
+  if not ($JOINED | path exists) { put $JOINED "" | ignore }
   tell-quorum $request $had_data
 
   let values = $request.parameters
@@ -46,14 +47,13 @@ def main [request: path] {
 # Makes etcd on this server ours, before anything is changed, or leaves it to whom it belongs: an uninstall purges the
 # package, and with it all of /var/lib/etcd.
 def own [] {
-  if ($OWNED | path exists) { return }
-  if (installed-version $SERVER_PACKAGE) != null or (glob $"($HOME)/*" | is-not-empty) {
+  if ($OWNED | path exists) { mv --force $OWNED /var/lib/provisioning-etcd.packages }
+  let is_new = ((noted etcd) == null and not ("/var/lib/provisioning-etcd.packages" | path exists))
+  if $is_new and ((installed-version $SERVER_PACKAGE) != null or (glob $"($HOME)/*" | is-not-empty)) {
     fail --code 2 ($"($SERVER_PACKAGE) or data in ($HOME) are on this server and are not of this extension; they are "
       + $"left alone. If nobody needs them: apt-get purge ($SERVER_PACKAGE), and remove ($HOME)")
   }
-  mkdir $FOLDER $DROPIN_FOLDER
-  let missing = ([$SERVER_PACKAGE $CLIENT_PACKAGE] | where {|package| (installed-version $package) == null })
-  write-file $OWNED $"($missing | str join "\n")\n"
+  note etcd [$SERVER_PACKAGE $CLIENT_PACKAGE] [] [$UNIT]
 }
 
 # Whether there are data, for certain: a service without any may be about to make them, and is stopped.
@@ -62,17 +62,6 @@ def settle []: nothing -> bool {
     ^systemctl stop $UNIT | complete | ignore
   }
   has-data
-}
-
-# Writes a file, unless it is so already.
-def write-file [path: string, text: string] {
-  if ($path | path exists) and (open --raw $path) == $text { return }
-  mkdir ($path | path dirname)
-  $text | save --force $"($path).new"
-  must chmod 0644 $"($path).new"
-  # On the disk before it counts: a reboot must not leave an empty file.
-  must sync $"($path).new"
-  mv --force $"($path).new" $path
 }
 
 # The package starts etcd at once. Our configuration lies there already, and a mask, which dpkg's scripts do not lift,
@@ -104,7 +93,7 @@ def start [request: record, state: string, version: string] {
     must systemctl stop $UNIT
     ^systemctl reset-failed $UNIT | complete | ignore
     must systemctl start --no-block $UNIT
-    write-file $APPLIED $digest
+    put $APPLIED $digest | ignore
   } else if not (succeeds systemctl is-active --quiet $UNIT) {
     progress "starting etcd"
     ^systemctl reset-failed $UNIT | complete | ignore

@@ -7,7 +7,7 @@ export const SERVER_PACKAGE = "etcd-server"
 export const CLIENT_PACKAGE = "etcd-client"
 export const FOLDER = "/etc/etcd"
 export const OURS = "/etc/etcd/provisioning.yaml"
-# Packages that this extension brought. Where this file is not, etcd on the server is somebody else's.
+# Version 0.1.0 noted here what it brought.
 export const OWNED = "/etc/etcd/provisioning.packages"
 # Digest of what the running service was started with: an interrupted run may have written a new configuration and not
 # come to the restart.

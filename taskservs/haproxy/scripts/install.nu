@@ -1,21 +1,17 @@
 # Installs haproxy, lets it read a file of ours, and waits until it runs with it. Backends may come later.
 
-use common.nu [fail install-package installed-version must output progress purge-packages succeeds]
+use before.nu [finish-purge note]
+use common.nu [fail install-package installed-version must output progress put succeeds]
 use config.nu configuration
-use service.nu [BEFORE DEBIANS DROPIN DROPIN_TEXT OURS UNIT backends put running-digest status-of wait-for]
+use service.nu [DEBIANS DROPIN DROPIN_TEXT FOLDERS OURS UNIT backends running-digest wait-for]
 
 def main [request: path] {
   let request = (open $request)
   let config = (configuration $request)
 
-  if not ($BEFORE | path exists) {
-    put $BEFORE (status-of haproxy)
-  }
+  note haproxy ["haproxy"] $FOLDERS [$UNIT]
+  finish-purge haproxy
   if (installed-version haproxy) == null {
-    # An interrupted uninstall of ours: dpkg would take the configuration files for deleted on purpose.
-    if (status-of haproxy) == "config-files" and (open --raw $BEFORE | decode utf-8) == "not-installed" {
-      purge-packages ["haproxy"]
-    }
     install-package haproxy
   }
   let changed = (configure $config.text)
@@ -46,7 +42,7 @@ def configure [text: string]: nothing -> bool {
     must chmod 0644 $"($OURS).new"
     mv --force $"($OURS).new" $OURS
   }
-  put $DROPIN $DROPIN_TEXT
+  put $DROPIN $DROPIN_TEXT | ignore
   if (^systemctl show --property NeedDaemonReload --value $UNIT | str trim) == "yes" {
     must systemctl daemon-reload
   }

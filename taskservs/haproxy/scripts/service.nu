@@ -1,14 +1,13 @@
 # How haproxy is on a server.
 
-use common.nu [fail must succeeds]
+use common.nu [fail succeeds]
 
 export const UNIT = "haproxy.service"
 export const DEBIANS = "/etc/haproxy/haproxy.cfg"
 export const OURS = "/etc/haproxy/provisioning.cfg"
 export const DROPIN = "/etc/systemd/system/haproxy.service.d/provisioning.conf"
 export const SOCKET = "/run/haproxy/provisioning.sock"
-# dpkg's word on haproxy from before our first install: what was there stays when we go.
-export const BEFORE = "/var/lib/provisioning-haproxy/before"
+export const FOLDERS = ["/etc/haproxy" "/var/lib/haproxy"]
 # Name of the backend of our file that holds the servers.
 export const POOL = "provisioning"
 
@@ -29,21 +28,6 @@ const TALK = '
   print $socket "$ARGV[1]\n";
   print while <$socket>;
 '
-
-# dpkg's state of a package.
-export def status-of [package: string]: nothing -> string {
-  let result = (^dpkg-query --show --showformat "${db:Status-Status}" $package | complete)
-  if $result.exit_code == 0 { $result.stdout } else { "not-installed" }
-}
-
-# Puts a text in place, whole or not at all.
-export def put [path: string, text: string] {
-  if ($path | path exists) and (open --raw $path | decode utf-8) == $text { return }
-  mkdir ($path | path dirname)
-  $text | save --force $"($path).new"
-  must chmod 0644 $"($path).new"
-  mv --force $"($path).new" $path
-}
 
 # Asks haproxy by its admin socket; null where it does not answer.
 export def ask [command: string]: nothing -> any {

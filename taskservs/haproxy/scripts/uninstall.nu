@@ -1,31 +1,27 @@
 # Removes our file, and haproxy with its configuration where it is there for nobody else. Nothing there: nothing to do.
 
-use common.nu [fail must progress purge-packages succeeds]
-use service.nu [BEFORE DEBIANS DROPIN OURS UNIT status-of]
+use before.nu [
+  enabled-as-before forget noted remove-new rm-aside running-as-before set-aside take-away was-installed
+]
+use common.nu [must progress succeeds wait-until-closed]
+use service.nu [DEBIANS DROPIN OURS UNIT]
 
 def main [request: path] {
   let port = (open $request).parameters.port? | default 80
-  if not ($BEFORE | path exists) and not ($OURS | path exists) and not ($DROPIN | path exists) {
-    progress "nothing of ours is here"
+  let before = (noted haproxy)
+  if $before == null {
+    progress "no haproxy of this extension is here: nothing to do"
     return
   }
-  # Without the note nobody knows who brought haproxy: it stays.
-  let before = (if ($BEFORE | path exists) { open --raw $BEFORE | decode utf-8 } else { "installed" })
-  if $before == "installed" {
-    leave-haproxy "it was here before us"
+  if (was-installed $before haproxy) {
+    leave-haproxy $before "it was here before us"
   } else if (has-others) {
-    leave-haproxy $"($DEBIANS) has proxies that are not ours"
+    leave-haproxy $before $"($DEBIANS) has proxies that are not ours"
   } else {
-    remove-haproxy
+    remove-haproxy $before $port
   }
-  for try in 1..40 {
-    if not (listens $port) { break }
-    sleep 250ms
-  }
-  if $before != "installed" and not (has-others) and (listens $port) {
-    fail $"haproxy still listens on port ($port) after it was stopped"
-  }
-  rm --recursive --force ($BEFORE | path dirname)
+  # Last: an interrupted run needs it again.
+  forget haproxy
 }
 
 # Whether somebody else uses this haproxy.
@@ -33,43 +29,40 @@ def has-others []: nothing -> bool {
   ($DEBIANS | path exists) and (open --raw $DEBIANS | decode utf-8 | lines | any { $in =~ '^\s*(listen|frontend)\s' })
 }
 
-# The restart takes our file off the command line; it is skipped where an interrupted run came that far.
-def leave-haproxy [why: string] {
+# The restart takes our file off the command line.
+def leave-haproxy [before: record, why: string] {
   progress $"haproxy stays: ($why)"
-  let restart = (($DROPIN | path exists) or ($OURS | path exists)) and (succeeds systemctl is-active --quiet $UNIT)
-  rm --force $DROPIN
-  rmdir-if-empty ($DROPIN | path dirname)
-  must systemctl daemon-reload
-  if $restart {
-    must systemctl restart $UNIT
+  if (set-aside $DROPIN) {
+    must systemctl daemon-reload
+    if (was-installed $before haproxy) {
+      enabled-as-before $before $UNIT
+      running-as-before $before $UNIT
+    } else if (succeeds systemctl is-active --quiet $UNIT) {
+      must systemctl restart $UNIT
+    }
   }
   rm --force $OURS $"($OURS).new"
+  rm-aside $DROPIN
+  rmdir-if-empty ($DROPIN | path dirname)
   progress "our configuration is gone"
 }
 
-def remove-haproxy [] {
+def remove-haproxy [before: record, port: int] {
   if (succeeds systemctl is-active --quiet $UNIT) {
     progress "stopping haproxy"
     must systemctl stop $UNIT
+    wait-until-closed haproxy $port
   }
-  # Known to dpkg in whatever state: an installation may have been interrupted.
-  if (status-of haproxy) != "not-installed" {
-    progress "removing haproxy"
-    purge-packages ["haproxy"]
-  }
-  rm --force $DROPIN $"($DROPIN).new" $OURS $"($OURS).new"
+  take-away $before ["haproxy"]
+  rm --force $DROPIN $OURS $"($OURS).new"
+  rm-aside $DROPIN
   rmdir-if-empty ($DROPIN | path dirname)
   rmdir-if-empty /etc/haproxy
-  rm --recursive --force /var/lib/haproxy /run/haproxy
+  remove-new $before ["/var/lib/haproxy" "/run/haproxy"]
   must systemctl daemon-reload
   progress "haproxy is gone"
 }
 
 def rmdir-if-empty [folder: string] {
   ^rmdir --ignore-fail-on-non-empty $folder o+e>| ignore
-}
-
-# Whether haproxy, and not something else, has the port.
-def listens [port: int]: nothing -> bool {
-  (^ss -Hltnp $"sport = :($port)" | complete).stdout | str contains '"haproxy"'
 }

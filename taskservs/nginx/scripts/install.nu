@@ -1,20 +1,16 @@
 # Installs nginx, gives it our site in place of Debian's default one, and waits until it answers with it.
 
-use common.nu [fail install-package installed-version must output progress purge-packages succeeds]
-use service.nu [BEFORE DEFAULT LINK PACKAGES PAGE PARKED SITE UNIT page put running-digest site status-of wait-for]
+use before.nu [finish-purge note]
+use common.nu [fail install-package installed-version must output progress put succeeds]
+use service.nu [DEFAULT FOLDERS LINK PACKAGES PAGE PARKED SITE UNIT page running-digest site wait-for]
 
 def main [request: path] {
   let request = (open $request)
   let port = $request.parameters.port
 
-  if not ($BEFORE | path exists) {
-    put $BEFORE (status-of nginx)
-  }
+  note nginx $PACKAGES $FOLDERS [$UNIT]
+  finish-purge nginx
   if (installed-version nginx) == null {
-    # An interrupted uninstall of ours: dpkg would take the configuration files for deleted on purpose.
-    if (status-of nginx-common) == "config-files" and (open --raw $BEFORE | decode utf-8) == "not-installed" {
-      purge-packages $PACKAGES
-    }
     install-package nginx
   }
   let version = (installed-version nginx)
@@ -47,7 +43,7 @@ def main [request: path] {
 # Page, site and link. A site that nginx refuses is taken back: what runs would not survive a reboot with it.
 # Says whether there is something to reload for; a page is read anew by each request.
 def configure [request: record]: nothing -> bool {
-  put $PAGE (page $request)
+  put $PAGE (page $request) | ignore
   let parks = ($DEFAULT | path exists --no-symlink)
   if $parks {
     mv --force $DEFAULT $PARKED
@@ -61,7 +57,7 @@ def configure [request: record]: nothing -> bool {
   let test = (^nginx -t -q | complete)
   if $test.exit_code != 0 {
     if $former != null {
-      put $SITE $former
+      put $SITE $former | ignore
     } else {
       rm --force $LINK $SITE
       if ($PARKED | path exists --no-symlink) { mv --force $PARKED $DEFAULT }

@@ -1,6 +1,6 @@
 # How nginx is on a server.
 
-use common.nu [fail must succeeds]
+use common.nu [fail succeeds]
 
 export const UNIT = "nginx.service"
 export const PACKAGES = ["nginx" "nginx-common"]
@@ -10,24 +10,7 @@ export const LINK = "/etc/nginx/sites-enabled/provisioning"
 export const DEFAULT = "/etc/nginx/sites-enabled/default"
 export const PARKED = "/etc/nginx/provisioning.default"
 export const PAGE = "/var/www/provisioning/index.html"
-# dpkg's word on nginx from before our first install: what was there stays when we go. Outlasts a purge of /etc/nginx.
-export const BEFORE = "/var/lib/provisioning-nginx/before"
-
-# dpkg's state of a package.
-export def status-of [package: string]: nothing -> string {
-  let result = (^dpkg-query --show --showformat "${db:Status-Status}" $package | complete)
-  if $result.exit_code == 0 { $result.stdout } else { "not-installed" }
-}
-
-# Puts a text in place, whole or not at all. Says whether it was another one before.
-export def put [path: string, text: string]: nothing -> bool {
-  if ($path | path exists) and (open --raw $path | decode utf-8) == $text { return false }
-  mkdir ($path | path dirname)
-  $text | save --force $"($path).new"
-  must chmod 0644 $"($path).new"
-  mv --force $"($path).new" $path
-  true
-}
+export const FOLDERS = ["/etc/nginx" "/var/lib/nginx" "/var/log/nginx"]
 
 # Our site. /health carries a digest of it: so the running nginx itself says which configuration it has.
 export def site [request: record]: nothing -> record<text: string, digest: string> {

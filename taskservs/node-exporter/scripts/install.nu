@@ -1,12 +1,15 @@
 # Installs node-exporter, has it listen where it should, and waits until it serves metrics.
 
-use common.nu [install-package installed-version must output progress]
-use service.nu [OURS PACKAGE UNIT drop-in runs-as-wanted wait-for-metrics]
+use before.nu [finish-purge note]
+use common.nu [install-package installed-version must output progress put]
+use service.nu [DATA OURS PACKAGE UNIT drop-in runs-as-wanted wait-for-metrics]
 
 def main [request: path] {
   let request = (open $request)
   let parameters = $request.parameters
 
+  note node-exporter [$PACKAGE] [$DATA] [$UNIT]
+  finish-purge node-exporter
   # Before the package, which starts the service at once: it must not listen elsewhere, not even for a moment.
   write-drop-in $parameters
   if (installed-version $PACKAGE) == null {
@@ -28,13 +31,7 @@ def main [request: path] {
 }
 
 def write-drop-in [parameters: record] {
-  let text = (drop-in $parameters)
-  if not ($OURS | path exists) or (open --raw $OURS) != $text {
-    mkdir ($OURS | path dirname)
-    $text | save --force $"($OURS).new"
-    must chmod 0644 $"($OURS).new"
-    mv --force $"($OURS).new" $OURS
-  }
+  put $OURS (drop-in $parameters) | ignore
   # Also where an interrupted run wrote it.
   let state = (^systemctl show --property=LoadState,NeedDaemonReload,DropInPaths $UNIT | complete).stdout
   let is_stale = ("NeedDaemonReload=yes" in ($state | lines) or $OURS not-in $state)

@@ -6,6 +6,8 @@ export const PACKAGE = "prometheus-node-exporter"
 export const UNIT = "prometheus-node-exporter.service"
 export const FOLDER = "/etc/systemd/system/prometheus-node-exporter.service.d"
 export const OURS = "/etc/systemd/system/prometheus-node-exporter.service.d/provisioning.conf"
+# Metrics that others write, for the collector `textfile`.
+export const DATA = "/var/lib/prometheus/node-exporter"
 
 # The command as we want it; an administrator's ARGS of /etc/default/prometheus-node-exporter come after it.
 export def command [parameters: record]: nothing -> list<string> {

@@ -1,37 +1,52 @@
-# Stops node-exporter and removes the package and its configuration. Nothing there: nothing to do. The user
-# `prometheus` stays, as Debian's package leaves it: other exporters and Prometheus itself share it.
+# Removes node-exporter with its configuration. What was here before us stays: then only our configuration goes. The
+# user `prometheus` stays, as Debian's package leaves it: other exporters and Prometheus itself share it.
 
-use common.nu [fail must progress purge-packages succeeds]
-use service.nu [FOLDER OURS PACKAGE UNIT]
+use before.nu [
+  enabled-as-before forget noted remove-new rm-aside running-as-before set-aside take-away was-installed
+]
+use common.nu [must progress succeeds wait-until-closed]
+use service.nu [DATA FOLDER OURS PACKAGE UNIT]
+
+# The kernel keeps 15 characters.
+const PROCESS = "prometheus-node"
 
 def main [request: path] {
-  let was_active = (succeeds systemctl is-active --quiet $UNIT)
-  if $was_active {
-    progress "stopping node-exporter"
-    must systemctl stop $UNIT
+  let before = (noted node-exporter)
+  if $before == null {
+    progress "no node-exporter of this extension is here: nothing to do"
+    return
   }
-  # Known to dpkg in whatever state: an installation may have been interrupted.
-  let status = (^dpkg-query --show --showformat "${db:Status-Status}" $PACKAGE | complete)
-  if $status.exit_code == 0 and $status.stdout != "not-installed" {
-    progress $"removing ($PACKAGE)"
-    purge-packages [$PACKAGE]
+  if (was-installed $before $PACKAGE) {
+    leave-exporter $before
+  } else {
+    remove-exporter $before (open $request).parameters.port
   }
-  if ($FOLDER | path exists) {
-    rm --force $OURS $"($OURS).new"
-    ^rmdir --ignore-fail-on-non-empty $FOLDER | complete | ignore
-    must systemctl daemon-reload
-  }
-  succeeds systemctl reset-failed $UNIT | ignore
-  if $was_active {
-    wait-until-closed (open $request | get parameters.port)
-  }
-  progress "node-exporter is gone"
+  ^rmdir --ignore-fail-on-non-empty $FOLDER | complete | ignore
+  # Last: an interrupted run needs it again.
+  forget node-exporter
 }
 
-def wait-until-closed [port: int] {
-  for try in 1..40 {
-    if not (succeeds bash -c $"exec 3<>/dev/tcp/127.0.0.1/($port)") { return }
-    sleep 250ms
+def leave-exporter [before: record] {
+  progress "node-exporter stays: it was here before us"
+  if (set-aside $OURS) {
+    must systemctl daemon-reload
+    enabled-as-before $before $UNIT
+    running-as-before $before $UNIT
   }
-  fail $"port ($port) is still open after node-exporter was stopped"
+  rm-aside $OURS
+}
+
+def remove-exporter [before: record, port: int] {
+  if (succeeds systemctl is-active --quiet $UNIT) {
+    progress "stopping node-exporter"
+    must systemctl stop $UNIT
+    wait-until-closed $PROCESS $port
+  }
+  take-away $before [$PACKAGE]
+  rm --force $OURS
+  rm-aside $OURS
+  remove-new $before [$DATA]
+  must systemctl daemon-reload
+  succeeds systemctl reset-failed $UNIT | ignore
+  progress "node-exporter is gone"
 }

@@ -1,6 +1,6 @@
 # Gives a Debian server its baseline. Remembers what was there before, for the uninstall.
 
-use common.nu [fail install-package installed-version must output progress succeeds]
+use common.nu [fail install-package installed-version must output progress put]
 use system.nu *
 
 def main [request: path] {
@@ -20,7 +20,7 @@ def main [request: path] {
   if $parameters.motd == "" {
     remove-file $MOTD
   } else {
-    write-file $MOTD $"($parameters.motd | str trim --right)\n" | ignore
+    put $MOTD $"($parameters.motd | str trim --right)\n" | ignore
   }
 
   let version = (open --raw /etc/debian_version | str trim)
@@ -99,7 +99,7 @@ def set-timezone [zone: string] {
   }
   remember timezone {localtime: (localtime), timezone: $name} $zone
   point-localtime $file
-  write-file /etc/timezone $"($zone)\n" | ignore
+  put /etc/timezone $"($zone)\n" | ignore
 }
 
 def set-locale [locale: string] {
@@ -124,7 +124,7 @@ def generate-locale [locale: string] {
   if $line not-in ($text | lines | str trim) {
     let state = (state)
     save-state ($state | update generated ($state.generated | append $line | uniq))
-    write-file $LOCALE_GEN $"($text | str trim --right --char "\n")\n($line)\n" | ignore
+    put $LOCALE_GEN $"($text | str trim --right --char "\n")\n($line)\n" | ignore
   }
   progress $"generating the locale ($locale)"
   must locale-gen | ignore
@@ -146,7 +146,7 @@ def set-sysctl [values: record] {
   for item in $wrong {
     remember $"sysctl ($item.name)" $item.found $item.expected
   }
-  write-file $SYSCTL $"# Written by provisioning; changes are overwritten.\n(sysctl-text $values)" | ignore
+  put $SYSCTL $"# Written by provisioning; changes are overwritten.\n(sysctl-text $values)" | ignore
   if ($wrong | is-not-empty) {
     progress $"setting ($wrong.name | str join ', ')"
     apply-sysctl $SYSCTL
@@ -167,7 +167,7 @@ def limit-journal [size: string] {
     progress $"skipped: ($JOURNALD) does not run here, so its journal has no limit of ours"
     return
   }
-  write-file $JOURNAL (journal-text $size) | ignore
+  put $JOURNAL (journal-text $size) | ignore
   if (journald-is-current) { return }
   progress $"restarting journald with a limit of ($size)"
   must systemctl restart $JOURNALD

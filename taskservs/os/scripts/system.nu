@@ -1,6 +1,6 @@
 # What this extension changes on a server, and how it remembers what was there before.
 
-use common.nu [fail must succeeds]
+use common.nu [fail must put succeeds]
 
 export const FOLDER = "/var/lib/provisioning-os"
 const STATE = "/var/lib/provisioning-os/state.json"
@@ -30,7 +30,7 @@ export def state []: nothing -> record {
 }
 
 export def save-state [state: record] {
-  write-file $STATE $"($state | to json)\n" | ignore
+  put $STATE $"($state | to json)\n" | ignore
 }
 
 # Remembers that a setting is about to get a value of ours.
@@ -46,16 +46,6 @@ export def remember [name: string, before: any, ours: string] {
 export def forget [name: string] {
   let state = (state)
   save-state ($state | update changes ($state.changes | where name != $name))
-}
-
-# Writes a file unless it is so already; whether it did.
-export def write-file [path: string, text: string]: nothing -> bool {
-  if ($path | path exists) and (open --raw $path) == $text { return false }
-  mkdir ($path | path dirname)
-  $text | save --force $"($path).new"
-  must chmod 0644 $"($path).new"
-  mv --force $"($path).new" $path
-  true
 }
 
 # Removes a file of ours, and its folder if that is empty then.
@@ -99,7 +89,7 @@ export def write-lang [value: any] {
   if $text == "" {
     rm --force $LOCALE
   } else {
-    write-file $LOCALE $text | ignore
+    put $LOCALE $text | ignore
   }
 }
 
@@ -187,7 +177,7 @@ export def restore-sysctl [changes: list<any>, wanted: list<string>] {
   for change in $dropped {
     if (sysctl-value $change.sysctl) in $change.ours {
       let file = $"($FOLDER)/restore.conf"
-      write-file $file (sysctl-text {($change.sysctl): $change.before}) | ignore
+      put $file (sysctl-text {($change.sysctl): $change.before}) | ignore
       apply-sysctl $file
       rm --force $file
       let found = (sysctl-value $change.sysctl)

@@ -1,6 +1,6 @@
 # Puts back what the install changed, where it still is as we set it, and removes our files and packages.
 
-use common.nu [installed-version must progress purge-packages]
+use common.nu [installed-version must progress purge-packages put]
 use system.nu *
 
 def main [request: path] {
@@ -46,21 +46,21 @@ def restore-timezone [change: record] {
   if $change.before.timezone == null {
     rm --force /etc/timezone
   } else {
-    write-file /etc/timezone $change.before.timezone | ignore
+    put /etc/timezone $change.before.timezone | ignore
   }
 }
 
 # The purge of `locales` takes /etc/default/locale along, whoever wrote it.
 def keep-lang [] {
   if ($LOCALE | path exists) and ($FOLDER | path exists) {
-    write-file $"($FOLDER)/default-locale" (open --raw $LOCALE) | ignore
+    put $"($FOLDER)/default-locale" (open --raw $LOCALE) | ignore
   }
 }
 
 def put-back-lang [] {
   let kept = $"($FOLDER)/default-locale"
   if ($kept | path exists) and not ($LOCALE | path exists) {
-    write-file $LOCALE (open --raw $kept) | ignore
+    put $LOCALE (open --raw $kept) | ignore
   }
 }
 
@@ -82,7 +82,7 @@ def remove-packages [state: record] {
   let kept = ($state.generated | where $it in $lines)
   if ($kept | is-not-empty) {
     let text = ($lines | where $it not-in $kept | each { $"($in)\n" } | str join)
-    write-file $LOCALE_GEN $text | ignore
+    put $LOCALE_GEN $text | ignore
     progress $"removing the locales ($kept | str join ', ')"
     must locale-gen | ignore
   }

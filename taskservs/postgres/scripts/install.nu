@@ -1,15 +1,10 @@
 # Installs PostgreSQL, configures it by files of our own, creates role and database, and logs in.
 
-use common.nu [fail install-package installed-version must output progress succeeds]
-use packages.nu remember
+use before.nu [finish-purge note]
+use common.nu [fail install-package installed-version must output progress put succeeds]
 use service.nu *
 
-const ALSO = ["postgresql-client-15" "postgresql-common" "postgresql-client-common"]
-# While this is there, the package makes no cluster: one that it was killed in the middle of could not be told from a
-# good one.
-const NO_CLUSTER = "/etc/postgresql-common/createcluster.d/provisioning.conf"
-# While this is there, the cluster is being made and is worth nothing.
-const CREATING = "/var/lib/postgresql/15/provisioning.creating"
+const PACKAGES = ["postgresql-15" "postgresql" "postgresql-client-15" "postgresql-common" "postgresql-client-common"]
 
 def main [request: path] {
   let request = (open $request)
@@ -17,10 +12,10 @@ def main [request: path] {
   let problems = (problems-of $request)
   if ($problems | is-not-empty) { fail --code 2 ($problems | str join "\n") }
 
+  note postgres $PACKAGES [$FOLDER $DATA ...$FOLDERS] [$UNIT $ALL]
+  finish-purge postgres
   if (installed-version $PACKAGE) == null {
-    mkdir ($NO_CLUSTER | path dirname)
-    "create_main_cluster = false\n" | save --force $NO_CLUSTER
-    remember postgres $ALSO
+    put $NO_CLUSTER "create_main_cluster = false\n" | ignore
     install-package $PACKAGE
   }
   rm --force $NO_CLUSTER
@@ -78,8 +73,7 @@ def create-cluster [] {
   progress "creating the database cluster"
   # Data without configuration is somebody's, who wants it to be used.
   if not ($DATA | path exists) {
-    mkdir ($CREATING | path dirname)
-    "" | save --force $CREATING
+    put $CREATING "" | ignore
   }
   cd /
   must pg_createcluster --locale C.UTF-8 --encoding UTF8 "15" main
@@ -101,14 +95,14 @@ def configure [request: record] {
     $"cluster_name = '($request.server.hostname)'"
     ""
   ] | str join "\n")
-  mkdir ($OURS | path dirname)
   write $OURS $text
 
-  let hba = (open --raw $HBA)
-  let others = ($hba | str replace --regex '(?s)# BEGIN provisioning.*?\n# END provisioning\n' "")
-  write $HBA $"(hba-block $given)($others)"
+  write $HBA $"(hba-block $given)(others-rules)"
 
   if not (is-started-at-boot) {
+    if ($START | path exists) and not ($START_BEFORE | path exists) {
+      write $START_BEFORE (open --raw $START | decode utf-8)
+    }
     write $START "auto\n"
     must systemctl enable --quiet $ALL
     must systemctl daemon-reload
@@ -116,12 +110,7 @@ def configure [request: record] {
 }
 
 def write [file: string, text: string] {
-  if ($file | path exists) and (open --raw $file) == $text { return }
-  $text | save --force $"($file).new"
-  must chown postgres:postgres $"($file).new"
-  must chmod 0640 $"($file).new"
-  must sync $"($file).new"
-  mv --force $"($file).new" $file
+  put --mode 0640 --owner postgres:postgres $file $text | ignore
 }
 
 # Starts it, and restarts what runs with other settings: the server itself says with which it runs.

@@ -10,8 +10,17 @@ export const FOLDER = "/etc/postgresql/15/main"
 export const DATA = "/var/lib/postgresql/15/main"
 export const HBA = "/etc/postgresql/15/main/pg_hba.conf"
 export const START = "/etc/postgresql/15/main/start.conf"
+# What start.conf said before us, where the cluster was there.
+export const START_BEFORE = "/etc/postgresql/15/main/provisioning.start"
 # The package's own postgresql.conf includes the files of conf.d, after its own words.
 export const OURS = "/etc/postgresql/15/main/conf.d/provisioning.conf"
+# All clusters of the version.
+export const FOLDERS = ["/etc/postgresql/15" "/var/lib/postgresql/15"]
+# While this is there, the package makes no cluster: one that it was killed in the middle of could not be told from a
+# good one.
+export const NO_CLUSTER = "/etc/postgresql-common/createcluster.d/provisioning.conf"
+# While this is there, the cluster is being made, or removed, and is worth nothing.
+export const CREATING = "/var/lib/postgresql/15/provisioning.creating"
 
 const BIN = "/usr/lib/postgresql/15/bin"
 const SOCKETS = "/var/run/postgresql"
@@ -48,6 +57,11 @@ export def hba-block [parameters: record]: nothing -> string {
     "# END provisioning"
     ""
   ] | str join "\n"
+}
+
+# pg_hba.conf without our lines.
+export def others-rules []: nothing -> string {
+  open --raw $HBA | decode utf-8 | str replace --regex '(?s)# BEGIN provisioning.*?\n# END provisioning\n' ""
 }
 
 # Asks as the superuser, over the socket. The answer of `complete`; SQL comes by stdin, values as psql's variables.

@@ -1,7 +1,7 @@
 # Says whether redis is what it should be: active, answering, on this server, with these parameters. Changes nothing.
 
 use common.nu [fail installed-version progress succeeds]
-use service.nu [UNIT ask bytes-of own-address password-of wait-for-pong wanted]
+use service.nu [UNIT ask bytes-of password-of wait-for-pong wanted]
 
 def main [request: path] {
   let request = (open $request)

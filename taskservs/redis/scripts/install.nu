@@ -1,8 +1,8 @@
 # Installs redis, configures it by a file of our own, and waits until it answers.
 
-use common.nu [fail install-package installed-version must output progress succeeds]
-use packages.nu remember
-use service.nu [APPLIED CONFIG OURS UNIT password-of wait-for-pong wanted]
+use before.nu [finish-purge note noted was-installed]
+use common.nu [fail install-package installed-version must output progress put succeeds]
+use service.nu [APPLIED FOLDERS OURS PACKAGES UNIT ask include-ours password-of wait-for-pong wanted]
 
 def main [request: path] {
   let request = (open $request)
@@ -12,13 +12,20 @@ def main [request: path] {
     fail --code 2 "secret password has a line break"
   }
 
+  note redis $PACKAGES $FOLDERS [$UNIT]
+  finish-purge redis
   if not (is-installed $given.package) {
-    remember redis ["redis-tools"]
     install-package $given.package
   }
   let version = (installed-version redis-server)
   if $version == null {
     fail --code 2 $"package ($given.package) does not bring redis-server"
+  }
+  if (has-snapshots-only (noted redis)) {
+    # Told by its file to append, redis begins empty: snapshots are not read any more. It has to be told while it runs.
+    configure (wanted $request | reject appendonly) $password
+    wait-for-pong $request 120
+    append $request
   }
   configure (wanted $request) $password
   wait-for-pong $request 120
@@ -36,8 +43,31 @@ def is-installed [package: string]: nothing -> bool {
   $version != null and (($parts | length) == 1 or $parts.1 == $version)
 }
 
-# Writes our file, includes it at the end of the package's own (the last word counts), and restarts what runs with
-# another configuration.
+# Whether there may be data of somebody else's redis that never ran with our configuration.
+def has-snapshots-only [before: record]: nothing -> bool {
+  let was_here = ((was-installed $before redis-server) or ($before.paths | is-not-empty))
+  $was_here and (not ($OURS | path exists) or "appendonly yes" not-in (open --raw $OURS | lines))
+}
+
+# Has the running redis write its data into an append-only file, and append from now on.
+def append [request: record] {
+  progress "writing the data that were here into an append-only file"
+  let answer = (ask $request CONFIG SET appendonly yes)
+  if $answer != ["OK"] { fail $"redis does not append: ($answer | str join ' ')" }
+  for try in 1..480 {
+    let state = (ask $request INFO persistence | str trim)
+    let is_busy = ("aof_rewrite_in_progress:0" not-in $state or "aof_rewrite_scheduled:0" not-in $state)
+    if not $is_busy {
+      if "aof_last_bgrewrite_status:ok" not-in $state { fail "redis could not write its append-only file" }
+      return
+    }
+    sleep 250ms
+  }
+  fail "redis still writes its append-only file after two minutes"
+}
+
+# Writes our file, includes it, and restarts what runs with another configuration. That redis appends it was told
+# already where it was not by the file: no reason for a restart.
 def configure [wanted: record, password: string] {
   # Byte by byte: no character of a password then means anything to redis.conf.
   let secret = (if $password == "" { [] } else {
@@ -49,17 +79,13 @@ def configure [wanted: record, password: string] {
     ...$secret
     ""
   ] | str join "\n")
-  let digest = ($"($text)(installed-version redis-server)" | hash sha256)
+  let lines = ($text | lines | where $it != "appendonly yes")
+  let digest = ($"($lines | str join "\n")(installed-version redis-server)" | hash sha256)
   let applied = (if ($APPLIED | path exists) { open --raw $APPLIED } else { "" })
   # Forgotten first: a killed run's configuration may be the one that runs, though a later run wants the former again.
   if $applied != $digest { rm --force $APPLIED }
-  if not ($OURS | path exists) or (open --raw $OURS) != $text {
-    write $OURS $text
-  }
-  let include = $"include ($OURS)"
-  if $include not-in (open --raw $CONFIG | lines) {
-    $"\n($include)\n" | save --append $CONFIG
-  }
+  write $OURS $text
+  include-ours true
 
   if not (succeeds systemctl is-enabled --quiet $UNIT) { must systemctl enable --quiet $UNIT }
   if $applied != $digest {
@@ -76,9 +102,5 @@ def configure [wanted: record, password: string] {
 
 # A file that only redis reads: it may hold the password, or tell of it.
 def write [file: string, text: string] {
-  "" | save --force $"($file).new"
-  must chmod 0600 $"($file).new"
-  must chown redis:redis $"($file).new"
-  $text | save --force $"($file).new"
-  mv --force $"($file).new" $file
+  put --mode 0600 --owner redis:redis $file $text | ignore
 }

@@ -1,6 +1,6 @@
 # How redis is on a server.
 
-use common.nu [fail succeeds]
+use common.nu [fail put succeeds]
 
 export const UNIT = "redis-server.service"
 export const FOLDER = "/etc/redis"
@@ -9,6 +9,8 @@ export const OURS = "/etc/redis/provisioning.conf"
 # Digest of the configuration that the running service was started with: an interrupted run may have written a new one
 # and not come to the restart.
 export const APPLIED = "/etc/redis/provisioning.applied"
+export const PACKAGES = ["redis-server" "redis" "redis-tools"]
+export const FOLDERS = ["/etc/redis" "/var/lib/redis"]
 
 # Our configuration, as `CONFIG GET` shows it but for `maxmemory`.
 export def wanted [request: record]: nothing -> record {
@@ -22,6 +24,19 @@ export def wanted [request: record]: nothing -> record {
     # Which server answers, over the connection itself.
     syslog-ident: $request.server.hostname
   }
+}
+
+# Includes our file at the end of the package's own, where the last word counts, or takes that out again.
+export def include-ours [wanted: bool] {
+  let line = $"include ($OURS)"
+  if not $wanted and not ($CONFIG | path exists) { return }
+  let text = (open --raw $CONFIG | decode utf-8)
+  if ($line in ($text | lines)) == $wanted { return }
+  put $CONFIG (if $wanted {
+    $"($text)\n($line)\n"
+  } else {
+    $text | str replace --all --regex ('(?m)^\n?' + $line + '$\n?') ""
+  }) | ignore
 }
 
 # The password, or an empty string.

@@ -1,36 +1,46 @@
-# Stops redis and removes the packages, their configuration and the data. Nothing there: nothing to do.
+# Removes redis with its configuration and data. What was here before us stays: then only our configuration goes.
 
-use common.nu [fail must progress purge-packages succeeds]
-use packages.nu [forget removable]
-use service.nu [FOLDER UNIT own-address]
-
-const FOLDERS = ["/var/lib/redis" "/var/log/redis" "/run/redis"]
+use before.nu [enabled-as-before forget noted remove-new rm-aside running-as-before set-aside take-away was-installed]
+use common.nu [must progress succeeds wait-until-closed]
+use service.nu [APPLIED FOLDERS OURS UNIT include-ours]
 
 def main [request: path] {
-  let given = (open $request).parameters
-  let was_active = (succeeds systemctl is-active --quiet $UNIT)
-  if $was_active {
+  let before = (noted redis)
+  if $before == null {
+    progress "no redis of this extension is here: nothing to do"
+    return
+  }
+  if (was-installed $before redis-server) {
+    leave-redis $before
+  } else {
+    remove-redis $before (open $request).parameters.port
+  }
+  # Last: an interrupted run needs it again.
+  forget redis
+}
+
+def leave-redis [before: record] {
+  progress "redis stays: it was here before us"
+  include-ours false
+  if (set-aside $OURS) {
+    enabled-as-before $before $UNIT
+    running-as-before $before $UNIT
+  }
+  rm --force $APPLIED $"($APPLIED).new"
+  rm-aside $OURS
+}
+
+def remove-redis [before: record, port: int] {
+  if (succeeds systemctl is-active --quiet $UNIT) {
     progress "stopping redis"
     must systemctl stop $UNIT
   }
-  let present = (removable redis ["redis-server" "redis"])
-  if ($present | is-not-empty) {
-    progress $"removing ($present | str join ', ')"
-    purge-packages $present
-  }
-  rm --recursive --force $FOLDER ...$FOLDERS
-  forget redis
+  include-ours false
+  rm --force $APPLIED $"($APPLIED).new" $OURS
+  rm-aside $OURS
+  take-away $before ["redis-server" "redis"]
+  remove-new $before [...$FOLDERS "/var/log/redis" "/run/redis"]
   must systemctl daemon-reload
-  if $was_active {
-    wait-until-closed (own-address $given.bind) $given.port
-  }
+  wait-until-closed redis-server $port
   progress "redis is gone"
-}
-
-def wait-until-closed [address: string, port: int] {
-  for try in 1..40 {
-    if not (succeeds bash -c $"exec 3<>/dev/tcp/($address)/($port)") { return }
-    sleep 250ms
-  }
-  fail $"port ($port) is still open after redis was stopped"
 }

@@ -1,7 +1,7 @@
 # Writes the text and the units, and has systemd listen.
 
-use common.nu [installed-version must output progress succeeds]
-use service.nu [APPLIED SOCKET files put read socket wait-for]
+use common.nu [installed-version must output progress put succeeds]
+use service.nu [APPLIED SOCKET files read socket wait-for]
 
 def main [request: path] {
   let request = (open $request)

@@ -1,6 +1,6 @@
 # How the service is on a server: a socket of systemd that starts `cat` for every connection.
 
-use common.nu [fail must]
+use common.nu fail
 
 export const SOCKET = "ext-@NAME@.socket"
 export const CONNECTIONS = "ext-@NAME@@*.service"
@@ -60,16 +60,6 @@ def service []: nothing -> string {
 # The text of a file, or null where there is none.
 export def read [path: string]: nothing -> any {
   if ($path | path exists) { open --raw $path | decode utf-8 } else { null }
-}
-
-# Puts a text in place, whole or not at all. Says whether it was another one before.
-export def put [path: string, text: string]: nothing -> bool {
-  if (read $path) == $text { return false }
-  mkdir ($path | path dirname)
-  $text | save --force $"($path).new"
-  must chmod 0644 $"($path).new"
-  mv --force $"($path).new" $path
-  true
 }
 
 # What the service says over TCP, or null where it does not answer.

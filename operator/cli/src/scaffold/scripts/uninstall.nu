@@ -1,6 +1,6 @@
 # Stops the service and removes its files. Nothing there: nothing to do.
 
-use common.nu [fail must progress succeeds]
+use common.nu [must progress succeeds wait-until-closed]
 use service.nu [CONNECTIONS FOLDER SERVICE_FILE SOCKET SOCKET_FILE]
 
 def main [request: path] {
@@ -17,15 +17,7 @@ def main [request: path] {
   rm --recursive --force $FOLDER $SOCKET_FILE $SERVICE_FILE
   must systemctl daemon-reload
   if $was_active {
-    wait-until-closed (open $request).parameters.port
+    wait-until-closed systemd (open $request).parameters.port
   }
   progress "nothing is left"
-}
-
-def wait-until-closed [port: int] {
-  for try in 1..40 {
-    if not (succeeds timeout 5 bash -c $"exec 3<>/dev/tcp/127.0.0.1/($port)") { return }
-    sleep 250ms
-  }
-  fail $"port ($port) is still open after ($SOCKET) was stopped"
 }
