@@ -174,10 +174,11 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
         let before = wanted.iter().filter(|other| one.after.contains(&other.name) && ours(other));
         let before = before.map(|other| Dependency::hard(&ids(taskserv, &name, &other.name).1)).collect();
         let gate = forward_gate(taskserv, facts, server, wanted, one);
+        let install_gate = if gate == Gate::Open { noted(server, one) } else { gate.clone() };
         let hash = hash(taskserv, facts, server, one);
         let why = why(taskserv, &name, one);
         let retry = || RetryPolicy { limit: 5, ..RetryPolicy::default() };
-        let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>| Step {
+        let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>, gate: Gate| Step {
             id: id.clone(),
             action,
             why: why.clone(),
@@ -185,11 +186,11 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
             depends_on,
             undo: undo(taskserv, action),
             retry: retry(),
-            gate: gate.clone(),
+            gate,
             when: None,
         };
-        steps.push(step(&install, StepAction::Install, before));
-        steps.push(step(&check, StepAction::Check, vec![Dependency::hard(&install)]));
+        steps.push(step(&install, StepAction::Install, before, install_gate));
+        steps.push(step(&check, StepAction::Check, vec![Dependency::hard(&install)], gate));
     }
     steps
 }
@@ -241,12 +242,30 @@ fn forward_gate(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[W
     if let Some(entry) = needs.find(|entry| !is_ours(taskserv, entry) && is_awaited(one, entry)) {
         return Gate::Waiting(awaited(server, entry));
     }
-    match place::find(server, &one.name).map(|entry| entry.state) {
-        Some(InstalledState::Installing | InstalledState::Installed) => Gate::Open,
+    let Wanted { name, version, digest, .. } = one;
+    match place::find(server, name).map(|entry| (entry.state, entry.digest == *digest)) {
+        Some((InstalledState::Installing | InstalledState::Installed, true)) => Gate::Open,
+        // A run may still act with the bundle that is listed.
+        Some((InstalledState::Installing | InstalledState::Installed, false)) => Gate::Waiting(format!(
+            "Server '{}' has not noted yet that version {version} of '{name}' is wanted",
+            server.name_any()
+        )),
         // What this Taskserv itself was removing ends first.
-        Some(InstalledState::Removing) | None => {
-            Gate::Waiting(format!("Server '{}' has not noted yet that '{}' is wanted", server.name_any(), one.name))
+        Some((InstalledState::Removing, _)) | None => {
+            Gate::Waiting(format!("Server '{}' has not noted yet that '{name}' is wanted", server.name_any()))
         }
+    }
+}
+
+/// Nothing is installed under an entry that says it is: another Taskserv may take such a one over.
+fn noted(server: &Server, one: &Wanted) -> Gate {
+    match place::find(server, &one.name).filter(|entry| entry.state == InstalledState::Installed) {
+        Some(_) => {
+            let text =
+                format!("Server '{}' has not noted yet that '{}' is installed again", server.name_any(), one.name);
+            Gate::Waiting(text)
+        }
+        None => Gate::Open,
     }
 }
 

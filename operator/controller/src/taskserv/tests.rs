@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use provisioning_api::server::InstalledState;
 use provisioning_api::taskserv::Dependencies;
 use provisioning_extensions::Manifest;
 use provisioning_plan::conditions::State;
@@ -15,6 +16,8 @@ use crate::bundles::Contents;
 use crate::engine::decide::decide;
 use crate::engine::observe::Seen;
 
+mod keepers;
+
 /// All that there is in a namespace.
 #[derive(Default)]
 struct Marsh {
@@ -23,6 +26,8 @@ struct Marsh {
     shelf: Vec<Offered>,
     /// Lists that were written, as API requests are counted.
     writes: usize,
+    /// Scripts that were begun, with the version of their bundle.
+    began: Vec<String>,
 }
 
 impl Marsh {
@@ -120,16 +125,30 @@ impl Marsh {
         };
         let planned = decide(&seen, usize::MAX);
         let is_over = planned.decision.verdict == Verdict::Deleted && planned.next.held_by(&seen.facts).is_none();
-        // What was begun can be said.
         for id in &planned.decision.start {
-            let step = planned.decision.steps.iter().find(|step| step.id == *id).unwrap();
-            planned.next.task(&seen.facts, step).unwrap();
+            self.begin(&planned.next, &seen.facts, planned.decision.steps.iter().find(|step| step.id == *id).unwrap());
         }
         match is_over {
             true => self.taskservs.remove(name),
             false => self.taskservs.insert(name.to_owned(), planned.next),
         };
         planned.standing
+    }
+
+    /// What was begun can be said, and the server's list says so already.
+    fn begin(&mut self, taskserv: &Taskserv, facts: &Facts, step: &StepStatus) {
+        let Task::Runner { request: RunnerRequest::Script(script), .. } = taskserv.task(facts, step).unwrap() else {
+            panic!("{} runs no script", step.id)
+        };
+        let ScriptRequest { extension, script, .. } = script;
+        self.began.push(format!("{} {}", step.id, extension.version));
+        let entry = server_of(&step.id).and_then(|name| place::find(&self.servers[name], &extension.name)).unwrap();
+        assert_eq!((entry.by.name.clone(), &entry.digest), (taskserv.name_any(), &extension.digest), "{}", step.id);
+        match script {
+            Script::Install => assert_eq!(entry.state, InstalledState::Installing, "{}", step.id),
+            Script::Uninstall => assert_eq!(entry.state, InstalledState::Removing, "{}", step.id),
+            Script::Check => assert_ne!(entry.state, InstalledState::Removing, "{}", step.id),
+        }
     }
 
     fn pass(&mut self, name: &str) -> Standing {
