@@ -1,6 +1,6 @@
 // The Taskserv: per server, install and check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -53,6 +53,7 @@ fn beside(server: Option<Server>) -> Facts {
         servers: vec![("blue-server".to_owned(), server)],
         peers: BTreeMap::new(),
         known_servers: vec!["blue-server".to_owned()],
+        unreadable: BTreeSet::new(),
         bundles: vec![Offered {
             name: "redis".to_owned(),
             version: "0.2.0".to_owned(),

@@ -18,6 +18,7 @@ use provisioning_plan::ids::{InputHash, StepId, fraction};
 use provisioning_plan::nearest::hint;
 use provisioning_sdk::request::Extension;
 
+use super::inputs::cannot_be_read;
 use super::place::{self, Wanted, concerns};
 use super::resolve::{Resolution, resolve};
 use super::{Facts, inputs};
@@ -73,7 +74,13 @@ pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing
     validate(taskserv, facts, &resolution)?;
     let mut steps = Vec::new();
     for name in facts.members()? {
-        let server = facts.server(name).ok_or_else(|| unknown_server(name, facts))?;
+        let Some(server) = facts.server(name) else {
+            if !facts.unreadable.contains(name) {
+                return Err(unknown_server(name, facts));
+            }
+            steps.extend(on_unreadable(taskserv, facts, name));
+            continue;
+        };
         let wanted = wanted_on(taskserv, facts, &resolution, server)?;
         steps.extend(on_server(taskserv, facts, server, &wanted));
     }
@@ -126,25 +133,64 @@ pub(crate) fn wanted_on(
 /// still choose to leave things behind.
 fn farewell(taskserv: &Taskserv, facts: &Facts) -> Graph {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let drawn = steps.iter().map(|step| as_stored(taskserv, facts, step));
+    // Edges of several plans may form a circle; then each step keeps what it was planned with.
+    Graph::new(drawn.collect()).unwrap_or_default()
+}
+
+/// A step as it was planned before.
+fn as_stored(taskserv: &Taskserv, facts: &Facts, step: &StepStatus) -> Step {
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let known = |id: &str| steps.iter().any(|step| step.id == id);
-    let drawn = steps.iter().map(|step| Step {
+    let edges = step.depends_on.iter().filter(|dependency| known(&dependency.step));
+    Step {
         id: StepId::new(step.id.clone()),
         action: step.action,
         why: step.why.clone(),
         input_hash: None,
-        depends_on: step
-            .depends_on
-            .iter()
-            .filter(|dependency| known(&dependency.step))
+        depends_on: edges
             .map(|dependency| Dependency { step: StepId::new(dependency.step.clone()), type_: dependency.type_ })
             .collect(),
         undo: undo(taskserv, step.action),
-        retry: RetryPolicy::default(),
+        retry: retry(),
         gate: undo_gate(taskserv, facts, step),
         when: None,
-    });
-    // Edges of several plans may form a circle; then each step keeps what it was planned with.
-    Graph::new(drawn.collect()).unwrap_or_default()
+    }
+}
+
+fn retry() -> RetryPolicy {
+    RetryPolicy { limit: 5, ..RetryPolicy::default() }
+}
+
+/// On a Server that cannot be read everything stays as it is and waits. Nothing is left out there meanwhile: it would
+/// count as no longer wanted.
+fn on_unreadable(taskserv: &Taskserv, facts: &Facts, name: &str) -> Vec<Step> {
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let is_undone = |phase| matches!(phase, StepPhase::Undoing | StepPhase::Undone | StepPhase::UndoFailed);
+    let here = steps.iter().filter(|step| server_of(&step.id) == Some(name) && !is_undone(step.phase));
+    let mut drawn: Vec<Step> = here.map(|step| as_stored(taskserv, facts, step)).collect();
+    if !drawn.is_empty() {
+        let known: Vec<StepId> = drawn.iter().map(|step| step.id.clone()).collect();
+        drawn.iter_mut().for_each(|step| step.depends_on.retain(|other| known.contains(&other.step)));
+        return drawn;
+    }
+    let own = &taskserv.spec.extension.name;
+    let (install, check) = ids(taskserv, name, own);
+    let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>| Step {
+        id: id.clone(),
+        action,
+        why: format!("{own} on {name}"),
+        input_hash: None,
+        depends_on,
+        undo: undo(taskserv, action),
+        retry: retry(),
+        gate: gate(taskserv, facts, name),
+        when: None,
+    };
+    vec![
+        step(&install, StepAction::Install, Vec::new()),
+        step(&check, StepAction::Check, vec![Dependency::hard(&install)]),
+    ]
 }
 
 /// Whether what was installed is removed again.
@@ -177,7 +223,6 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
         let install_gate = if gate == Gate::Open { noted(server, one) } else { gate.clone() };
         let hash = hash(taskserv, facts, server, one);
         let why = why(taskserv, &name, one);
-        let retry = || RetryPolicy { limit: 5, ..RetryPolicy::default() };
         let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>, gate: Gate| Step {
             id: id.clone(),
             action,
@@ -228,7 +273,7 @@ fn is_ours(taskserv: &Taskserv, entry: &Installed) -> bool {
 
 /// What holds a wanted extension back: its server, the servers around, what others do on it.
 fn forward_gate(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Wanted], one: &Wanted) -> Gate {
-    let gate = gate(taskserv, &server.name_any(), Some(server));
+    let gate = gate(taskserv, facts, &server.name_any());
     if gate != Gate::Open {
         return gate;
     }
@@ -304,7 +349,7 @@ fn undo_gate(taskserv: &Taskserv, facts: &Facts, step: &StepStatus) -> Gate {
         return Gate::Open;
     };
     let server = facts.server(name);
-    let gate = gate(taskserv, name, server);
+    let gate = gate(taskserv, facts, name);
     if matches!(gate, Gate::Gone(_)) {
         return gate;
     }
@@ -324,8 +369,11 @@ fn undo_gate(taskserv: &Taskserv, facts: &Facts, step: &StepStatus) -> Gate {
 }
 
 /// Forward a server must be Ready; backward it must only be reachable, and one that goes takes its services along.
-fn gate(taskserv: &Taskserv, name: &str, server: Option<&Server>) -> Gate {
-    let Some(server) = server else { return Gate::Gone(format!("Server '{name}' is gone")) };
+fn gate(taskserv: &Taskserv, facts: &Facts, name: &str) -> Gate {
+    if facts.unreadable.contains(name) {
+        return Gate::Waiting(cannot_be_read(name));
+    }
+    let Some(server) = facts.server(name) else { return Gate::Gone(format!("Server '{name}' is gone")) };
     if server.metadata.deletion_timestamp.is_some() {
         return Gate::Gone(format!("Server '{name}' is being deleted"));
     }
@@ -343,17 +391,24 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let members = facts.members().ok()?;
     // Scripts wait for the addresses of fellow members and peers, too.
-    let fellows = facts.servers.iter().filter(|(name, _)| members.contains(name));
-    let around = fellows.map(|(_, server)| server).chain(facts.peers.values()).flatten();
-    let nowhere = |server: &&Server| server.status.as_ref().is_none_or(|status| status.addresses.is_empty());
-    let unaddressed: Vec<&Server> = match inputs::asks_for_others(taskserv, facts) {
-        true => around.filter(nowhere).collect(),
+    let fellows = facts.servers.iter().filter(|(name, _)| members.contains(name)).map(|(name, server)| (name, server));
+    let around: Vec<_> = match inputs::asks_for_others(taskserv, facts) {
+        true => fellows.chain(&facts.peers).collect(),
         false => Vec::new(),
     };
+    let nowhere = |server: &&Server| server.status.as_ref().is_none_or(|status| status.addresses.is_empty());
     let words =
         |server: &Server| stuck(server).map(|condition| held_up_by("Server", &server.name_any(), &condition.message));
+    let unread = |name: &str| {
+        let told = || Standing::stalled(reasons::DEPENDENCY_STALLED, cannot_be_read(name));
+        facts.unreadable.contains(name).then(told)
+    };
     let cause = |step: &StepStatus| {
-        let server = facts.server(server_of(&step.id)?)?;
+        let name = server_of(&step.id)?;
+        if let Some(standing) = unread(name) {
+            return Some(standing);
+        }
+        let server = facts.server(name)?;
         if let Some(standing) = words(server) {
             return Some(standing);
         }
@@ -361,7 +416,8 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
             let other = facts.others.get(&entry.by.uid)?;
             return stuck(other).map(|condition| held_up_by("Taskserv", &other.name_any(), &condition.message));
         }
-        unaddressed.iter().find_map(|server| words(server))
+        let unaddressed = |(_, server): &(_, &Option<Server>)| server.as_ref().filter(nowhere).and_then(words);
+        around.iter().find_map(|other| unread(other.0).or_else(|| unaddressed(other)))
     };
     let listed = |step: &StepStatus| server_of(&step.id).is_some_and(|name| members.iter().any(|other| other == name));
     // What is to be done, and what is to be undone because its server has left the list.
@@ -389,8 +445,12 @@ pub(crate) fn still_listed(taskserv: &Taskserv, facts: &Facts) -> Option<String>
     let uid = taskserv.uid()?;
     let known = facts.servers.iter().filter_map(|(_, server)| server.as_ref());
     let mut staying = known.filter(|server| server.metadata.deletion_timestamp.is_none());
-    let server = staying.find(|server| place::installed(server).iter().any(|entry| concerns(entry, &uid)))?;
-    Some(format!("status.installed of Server '{}' still names it", server.name_any()))
+    if let Some(server) = staying.find(|server| place::installed(server).iter().any(|entry| concerns(entry, &uid))) {
+        return Some(format!("status.installed of Server '{}' still names it", server.name_any()));
+    }
+    // What that one lists is not seen, and may have to be removed.
+    let (name, _) = facts.servers.iter().find(|(name, _)| uninstalls(taskserv) && facts.unreadable.contains(name))?;
+    Some(cannot_be_read(name))
 }
 
 /// A row per server: the phase of its first step that is not done, and what the extension's own scripts reported.

@@ -37,6 +37,7 @@ fn facts(opinion: Opinion) -> Facts {
         servers: Vec::new(),
         peers: BTreeMap::new(),
         known_servers: Vec::new(),
+        unreadable: BTreeSet::new(),
         bundles: Vec::new(),
         probes: vec![(question, opinion)],
     }

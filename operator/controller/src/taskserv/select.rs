@@ -2,28 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use kube::ResourceExt;
+use kube::api::ObjectMeta;
+use provisioning_api::Taskserv;
 use provisioning_api::conditions::reasons;
 use provisioning_api::taskserv::{LabelOperator, LabelRequirement, ServerSelector};
-use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
 
 /// Most Servers that a selector may match: what `status.servers` holds.
 pub(crate) const MAX_SELECTED: usize = 64;
 
-/// Names of the Servers, in the order of the spec or by name.
+/// Names of the Servers, in the order of the spec or by name. One that cannot be read has its labels all the same: it is
+/// none that leaves.
 ///
 /// # Errors
 /// More than an object can hold.
 pub(crate) fn members<'a>(
     taskserv: &Taskserv,
-    servers: impl Iterator<Item = &'a Server>,
+    servers: impl Iterator<Item = &'a ObjectMeta>,
 ) -> Result<Vec<String>, Standing> {
     let Some(selector) = &taskserv.spec.server_selector else { return Ok(taskserv.spec.servers.clone()) };
     // One that is being deleted takes its services along; it is no place for new ones.
-    let stays = servers.filter(|server| server.metadata.deletion_timestamp.is_none());
-    let mut names: Vec<String> =
-        stays.filter(|server| matches(selector, server.labels())).map(ResourceExt::name_any).collect();
+    let stays = servers.filter(|server| server.deletion_timestamp.is_none());
+    let none = BTreeMap::new();
+    let meant = stays.filter(|server| matches(selector, server.labels.as_ref().unwrap_or(&none)));
+    let mut names: Vec<String> = meant.filter_map(|server| server.name.clone()).collect();
     names.sort();
     if names.len() > MAX_SELECTED {
         let text = format!(
@@ -56,6 +58,7 @@ fn holds(requirement: &LabelRequirement, labels: &BTreeMap<String, String>) -> b
 
 #[cfg(test)]
 mod tests {
+    use provisioning_api::Server;
     use serde_json::{Value, json};
 
     use super::*;
@@ -103,9 +106,9 @@ mod tests {
             "spec": {"extension": {"name": "tide"}, "serverSelector": {"matchLabels": {"shore": "north"}}}}))
         .unwrap();
         let shore = [server("plover", false), server("heron", false), server("egret", true)];
-        assert_eq!(members(&taskserv, shore.iter()).unwrap(), ["heron", "plover"]);
+        assert_eq!(members(&taskserv, shore.iter().map(|server| &server.metadata)).unwrap(), ["heron", "plover"]);
         let crowd: Vec<Server> = (0..65).map(|number| server(&format!("gull-{number}"), false)).collect();
-        let told = members(&taskserv, crowd.iter()).unwrap_err();
+        let told = members(&taskserv, crowd.iter().map(|server| &server.metadata)).unwrap_err();
         assert_eq!(told.reason, reasons::INVALID);
         assert!(told.message.starts_with("spec.serverSelector: it matches 65 Servers"), "{}", told.message);
     }

@@ -17,12 +17,15 @@ use crate::engine::decide::decide;
 use crate::engine::observe::Seen;
 
 mod keepers;
+mod unreadable;
 
 /// All that there is in a namespace.
 #[derive(Default)]
 struct Marsh {
     servers: BTreeMap<String, Server>,
     taskservs: BTreeMap<String, Taskserv>,
+    /// Servers that cannot be read just now.
+    unreadable: Vec<String>,
     shelf: Vec<Offered>,
     /// Lists that were written, as API requests are counted.
     writes: usize,
@@ -92,8 +95,11 @@ impl Marsh {
     /// One pass; `ends` are the steps whose runs have ended since. What is told is the reason and the message.
     fn pass_with(&mut self, name: &str, ends: &[(&str, Outcome)]) -> Standing {
         let object = self.taskservs[name].clone();
-        let all: Vec<&Server> = self.servers.values().collect();
-        let mut facts = facts(&object, &all, |other| self.taskservs.get(other).cloned(), self.shelf.clone());
+        let (unreadable, all): (Vec<&Server>, Vec<&Server>) =
+            self.servers.values().partition(|server| self.unreadable.contains(&server.name_any()));
+        let unreadable = unreadable.into_iter().map(|server| &server.metadata).collect();
+        let mut facts =
+            facts(&object, &all, unreadable, |other| self.taskservs.get(other).cloned(), self.shelf.clone());
         for (server, installed) in claims::changes(&object, &facts).unwrap_or_default() {
             let known = self.servers.get_mut(&server).unwrap();
             known.status.get_or_insert_default().installed = installed;
