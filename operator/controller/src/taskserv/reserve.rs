@@ -19,6 +19,8 @@ pub(crate) struct Claim {
     pub(crate) digest: String,
     /// Whether it is wanted for its own sake, with the parameters of the spec.
     pub(crate) is_own: bool,
+    /// Whether the Taskserv looks after nothing but its own extension, and this is another one.
+    pub(crate) declines: bool,
     /// Whether the Taskserv has installed and checked it with these inputs. `None`: the inputs are not known just now.
     pub(crate) done: Option<bool>,
 }
@@ -32,13 +34,15 @@ pub(crate) struct Work {
     pub(crate) owed: bool,
 }
 
-/// How the Taskserv of an entry stands that looks after it.
+/// How a Taskserv stands that looks after an entry, or might.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Keeper {
     /// The extension is its own, not only required.
     pub(crate) is_own: bool,
     /// It has failed for good, and nothing of it is open.
     pub(crate) has_failed: bool,
+    /// It looks after nothing but its own extension, this is another one, and nothing of it is open.
+    pub(crate) declines: bool,
 }
 
 /// The entries of a server as a Taskserv would have them now; equal ones where it has nothing to change.
@@ -47,14 +51,14 @@ pub(crate) fn next(
     me: &InstalledFor,
     claims: &[Claim],
     work: impl Fn(&str) -> Work,
-    keeper: impl Fn(&Installed) -> Keeper,
+    others: impl Fn(&InstalledFor, &Installed) -> Keeper,
 ) -> Vec<Installed> {
     let mut next = Vec::with_capacity(list.len());
     for entry in list {
         let name = entry.extension.as_str();
         match claims.iter().find(|claim| claim.name == name) {
-            Some(claim) => next.push(hold(entry, me, claim, work(name), keeper(entry))),
-            None if concerns(entry, &me.uid) => next.extend(leave(entry, me, work(name))),
+            Some(claim) => next.push(hold(entry, me, claim, work(name), |user| others(user, entry))),
+            None if concerns(entry, &me.uid) => next.extend(leave(entry, me, work(name), |user| others(user, entry))),
             None => next.push(entry.clone()),
         }
     }
@@ -75,7 +79,13 @@ fn fresh(me: &InstalledFor, claim: &Claim) -> Installed {
 }
 
 /// An entry that the Taskserv wants: it joins, and looks after it where that falls to it.
-fn hold(entry: &Installed, me: &InstalledFor, claim: &Claim, work: Work, keeper: Keeper) -> Installed {
+fn hold(
+    entry: &Installed,
+    me: &InstalledFor,
+    claim: &Claim,
+    work: Work,
+    others: impl Fn(&InstalledFor) -> Keeper,
+) -> Installed {
     let is_ours = entry.by.uid == me.uid;
     if entry.state == InstalledState::Removing {
         // Wanted again before it was removed, or just after.
@@ -86,7 +96,7 @@ fn hold(entry: &Installed, me: &InstalledFor, claim: &Claim, work: Work, keeper:
         next.required_by.push(me.clone());
         next.required_by.sort();
     }
-    let takes_over = !is_ours && falls_to(&next, me, claim, keeper);
+    let takes_over = !is_ours && falls_to(&next, me, claim, others);
     if takes_over || (is_ours && !work.open && next.digest != claim.digest) {
         next.by = me.clone();
         next.version.clone_from(&claim.version);
@@ -103,31 +113,41 @@ fn hold(entry: &Installed, me: &InstalledFor, claim: &Claim, work: Work, keeper:
 }
 
 /// Whether a Taskserv takes the place of the one that looks after an entry.
-fn falls_to(entry: &Installed, me: &InstalledFor, claim: &Claim, keeper: Keeper) -> bool {
+fn falls_to(entry: &Installed, me: &InstalledFor, claim: &Claim, others: impl Fn(&InstalledFor) -> Keeper) -> bool {
+    let keeper = others(&entry.by);
+    if keeper.is_own || claim.declines {
+        return false;
+    }
+    let mut heirs = entry.required_by.iter().filter(|user| user.uid == me.uid || !others(user).declines);
+    // Upwards only, so that two that fail do not hand it to each other for ever. Who declines does not take it back.
+    let heir = if keeper.declines { heirs.next() } else { heirs.find(|user| user.uid > entry.by.uid) };
+    let is_heir = heir.is_some_and(|user| user.uid == me.uid);
     match entry.state {
         // Whose own extension it is, its parameters count; and another version that all agree to has to be brought.
-        InstalledState::Installed => !keeper.is_own && (claim.is_own || entry.digest != claim.digest),
-        // Upwards only, so that two that fail do not hand it to each other for ever.
-        InstalledState::Installing => {
-            let heir = entry.required_by.iter().find(|user| user.uid > entry.by.uid);
-            let next = claim.is_own || heir.is_some_and(|user| user.uid == me.uid);
-            !keeper.is_own && keeper.has_failed && next
-        }
+        InstalledState::Installed => claim.is_own || entry.digest != claim.digest || (keeper.declines && is_heir),
+        InstalledState::Installing => (keeper.has_failed || keeper.declines) && (claim.is_own || is_heir),
         InstalledState::Removing => false,
     }
 }
 
 /// An entry that the Taskserv no longer wants. `None`: nobody does, and nothing has to be removed.
-fn leave(entry: &Installed, me: &InstalledFor, work: Work) -> Option<Installed> {
+fn leave(
+    entry: &Installed,
+    me: &InstalledFor,
+    work: Work,
+    others: impl Fn(&InstalledFor) -> Keeper,
+) -> Option<Installed> {
     if work.open {
         return Some(entry.clone());
     }
     let mut next = entry.clone();
     next.required_by.retain(|user| user.uid != me.uid);
-    match next.required_by.first().cloned() {
-        Some(first) => {
+    // One that declines is left with it only where all do.
+    let heir = next.required_by.iter().find(|user| !others(user).declines).or(next.required_by.first());
+    match heir.cloned() {
+        Some(heir) => {
             if next.by.uid == me.uid {
-                next.by = first;
+                next.by = heir;
             }
             Some(next)
         }
@@ -168,6 +188,7 @@ mod tests {
             version: "1.0.0".to_owned(),
             digest: format!("#{name}-1"),
             is_own: false,
+            declines: false,
             done: Some(false),
         }
     }
@@ -193,7 +214,7 @@ mod tests {
 
     /// One pass of a Taskserv that nothing else is known of.
     fn pass(list: &mut Vec<Installed>, name: &str, claims: &[Claim], work: Work) -> String {
-        *list = next(list, &user(name), claims, |_| work, |_| Keeper::default());
+        *list = next(list, &user(name), claims, |_| work, |_, _| Keeper::default());
         told(list)
     }
 
@@ -259,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_failed_keeper_is_followed_by_the_next_one_and_never_by_an_earlier_one() {
-        let failed = |_: &Installed| Keeper { has_failed: true, is_own: false };
+        let failed = |_: &InstalledFor, _: &Installed| Keeper { has_failed: true, ..Keeper::default() };
         let mut reeds = Vec::new();
         for name in ["bittern", "avocet", "curlew"] {
             pass(&mut reeds, name, &[claim("lib")], NOTHING);
@@ -273,6 +294,41 @@ mod tests {
         for name in ["avocet", "bittern", "avocet"] {
             assert_eq!(turn(&mut reeds, name), "lib #lib-1 Installing by curlew for avocet+bittern+curlew");
         }
+    }
+
+    #[test]
+    fn who_declines_is_left_with_it_only_where_all_do_and_gives_it_to_whoever_comes() {
+        let strict = |names: &'static str| {
+            move |user: &InstalledFor, _: &Installed| Keeper {
+                declines: names.contains(&user.name),
+                ..Keeper::default()
+            }
+        };
+        let turn = |reeds: &mut Vec<Installed>, name: &str, claims: &[Claim], names: &'static str| {
+            *reeds = next(reeds, &user(name), claims, |_| NOTHING, strict(names));
+            told(reeds)
+        };
+        let declining = || Claim { declines: true, ..claim("lib") };
+        let mut reeds = Vec::new();
+        pass(&mut reeds, "avocet", &[done(claim("lib"))], NOTHING);
+        turn(&mut reeds, "bittern", &[declining()], "bittern");
+        turn(&mut reeds, "curlew", &[claim("lib")], "bittern");
+        assert_eq!(turn(&mut reeds, "avocet", &[], "bittern"), "lib #lib-1 Installed by curlew for bittern+curlew");
+        assert_eq!(turn(&mut reeds, "curlew", &[], "bittern"), "lib #lib-1 Installed by bittern for bittern");
+        assert_eq!(
+            turn(&mut reeds, "avocet", &[claim("lib")], "bittern"),
+            "lib #lib-1 Installing by avocet for avocet+bittern"
+        );
+        // It takes nothing over from one that has failed, and is passed over.
+        turn(&mut reeds, "curlew", &[claim("lib")], "bittern");
+        let failed = |user: &InstalledFor, entry: &Installed| Keeper {
+            has_failed: user.name == "avocet",
+            ..strict("bittern")(user, entry)
+        };
+        reeds = next(&reeds, &user("bittern"), &[declining()], |_| NOTHING, failed);
+        assert!(told(&reeds).starts_with("lib #lib-1 Installing by avocet"), "{}", told(&reeds));
+        reeds = next(&reeds, &user("curlew"), &[claim("lib")], |_| NOTHING, failed);
+        assert!(told(&reeds).starts_with("lib #lib-1 Installing by curlew"), "{}", told(&reeds));
     }
 
     #[test]
@@ -290,7 +346,7 @@ mod tests {
             "lib #lib-2 Installing by bittern for avocet+bittern"
         );
         // It stays with it, even where it fails: nobody else knows its parameters.
-        let failed = |_: &Installed| Keeper { has_failed: true, is_own: true };
+        let failed = |_: &InstalledFor, _: &Installed| Keeper { has_failed: true, is_own: true, declines: false };
         let kept = next(&reeds, &user("curlew"), &[claim("lib")], |_| NOTHING, failed);
         assert_eq!(told(&kept), "lib #lib-2 Installing by bittern for avocet+bittern+curlew");
     }
@@ -367,8 +423,10 @@ mod tests {
                         let done = works[who] == OWED;
                         let claims = [Claim { done: Some(done), ..claim("lib") }];
                         let claims = if wants[who] { &claims[..] } else { &[] };
-                        let failed =
-                            |_: &Installed| Keeper { has_failed: !works.iter().any(|work| work.open), is_own: false };
+                        let failed = |_: &InstalledFor, _: &Installed| Keeper {
+                            has_failed: !works.iter().any(|work| work.open),
+                            ..Keeper::default()
+                        };
                         reeds = next(&reeds, &me, claims, |_| works[who], failed);
                         // What another one looks after is none of its work any more.
                         if !holds(&reeds) && !works[who].open {
@@ -390,7 +448,7 @@ mod tests {
                 for who in 0..3 {
                     let claims = [Claim { done: Some(true), ..claim("lib") }];
                     let claims = if wants[who] { &claims[..] } else { &[] };
-                    reeds = next(&reeds, &user(names[who]), claims, |_| NOTHING, |_| Keeper::default());
+                    reeds = next(&reeds, &user(names[who]), claims, |_| NOTHING, |_, _| Keeper::default());
                 }
             }
             let inside: Vec<String> =

@@ -45,3 +45,65 @@ fn inputs_that_change_under_an_open_check_are_installed_under_an_entry_that_says
     assert_eq!(marsh.steps("cache"), ["install/heron Running", "check/heron Pending"]);
     assert_eq!(marsh.list("heron"), "redis 0.1.0 Installing by cache for cache");
 }
+
+fn strict(extension: &str, version: &str) -> Value {
+    json!({"extension": {"name": extension, "version": version}, "servers": ["heron"], "dependencies": "Strict"})
+}
+
+#[test]
+fn strict_installs_no_dependency_that_its_keeper_has_left() {
+    let mut marsh = Marsh::new(&SHELF, &["heron"]);
+    marsh.want("library", "lib", &["heron"]);
+    marsh.run("library");
+    marsh.apply("site", &strict("web", "*"));
+    marsh.run("site");
+    marsh.delete("library");
+    marsh.run("library");
+    assert_eq!(marsh.run("site"), [""; 0]);
+    let refused = marsh.pass("site");
+    assert_eq!(refused.reason, reasons::INVALID);
+    let words = "spec.dependencies is Strict, 'web' requires 'lib', and Server 'heron' has version 1.0.0, which nobody else \
+                 looks after: install 1.0.0 there with a Taskserv of its own first";
+    assert!(refused.message.starts_with(words), "{}", refused.message);
+    marsh.want("depot", "lib", &["heron"]);
+    assert_eq!(marsh.run("depot"), ["install/heron", "check/heron"]);
+    assert_eq!(marsh.run("site"), [""; 0]);
+    assert!(marsh.is_ready("site"));
+    assert!(marsh.list("heron").starts_with("lib 1.0.0 Installed by depot for depot+site"), "{}", marsh.list("heron"));
+}
+
+#[test]
+fn what_strict_needs_goes_to_another_one_that_looks_after_it() {
+    let mut marsh = Marsh::new(&SHELF, &["heron"]);
+    marsh.want("library", "lib", &["heron"]);
+    marsh.run("library");
+    marsh.apply("avocet", &strict("web", "*"));
+    marsh.run("avocet");
+    marsh.want("bittern", "wiki", &["heron"]);
+    marsh.run("bittern");
+    marsh.delete("library");
+    marsh.run("library");
+    assert_eq!(marsh.run("avocet"), [""; 0]);
+    assert_eq!(marsh.run("bittern"), ["install/heron/lib", "check/heron/lib"]);
+    assert_eq!(marsh.run("avocet"), [""; 0]);
+    assert!(marsh.is_ready("avocet") && marsh.is_ready("bittern"));
+}
+
+#[test]
+fn strict_brings_no_other_version_of_what_others_look_after() {
+    let shelf = ["lib 1.0.0", "web 1.0.0 requires lib *", "wiki 1.0.0 requires lib *"];
+    let mut marsh = Marsh::new(&shelf, &["heron"]);
+    marsh.want("avocet", "web", &["heron"]);
+    marsh.run("avocet");
+    marsh.apply("bittern", &strict("wiki", "*"));
+    marsh.run("bittern");
+    assert!(marsh.is_ready("bittern"));
+    marsh.offer("lib 2.0.0");
+    marsh.offer("wiki 2.0.0 requires lib ^2");
+    marsh.apply("bittern", &strict("wiki", "^2"));
+    assert_eq!(marsh.run("bittern"), [""; 0]);
+    let refused = marsh.pass("bittern");
+    assert_eq!(refused.reason, reasons::INVALID);
+    assert!(refused.message.contains("Server 'heron' has version 1.0.0: install 2.0.0"), "{}", refused.message);
+    assert!(marsh.list("heron").starts_with("lib 1.0.0 Installed by avocet"), "{}", marsh.list("heron"));
+}
