@@ -135,7 +135,7 @@ fn work(taskserv: &Taskserv, server: &str, extension: &str) -> Work {
         step.undo == UndoAction::Uninstall && (step.effect == StepEffect::Possible || step.phase == StepPhase::Undoing)
     };
     Work {
-        open: steps.iter().flatten().any(|step| step.is_open()),
+        open: graph::acts(taskserv, server, extension),
         owed: graph::uninstalls(taskserv) && steps.iter().flatten().any(owes),
     }
 }
@@ -144,13 +144,13 @@ fn work(taskserv: &Taskserv, server: &str, extension: &str) -> Work {
 fn keeper(facts: &Facts, server: &str, user: &InstalledFor, entry: &Installed) -> Keeper {
     let Some(other) = facts.others.get(&user.uid) else { return Keeper::default() };
     let steps = graph::stored(other, server, &entry.extension);
-    let open = steps.iter().flatten().any(|step| step.is_open());
+    let open = graph::acts(other, server, &entry.extension);
     let failed = steps.iter().flatten().any(|step| step.phase == StepPhase::Failed);
     let done = steps.iter().all(|step| step.is_some_and(|step| step.phase == StepPhase::Succeeded));
     let is_own = other.spec.extension.name == entry.extension;
     Keeper {
         is_own,
-        has_failed: !open && !done && (failed || stuck(other).is_some()),
+        has_failed: !open && !done && (failed || stuck(other).is_some() || facts.at_rest.contains_key(&user.uid)),
         declines: !open && !is_own && other.spec.dependencies == Dependencies::Strict,
     }
 }

@@ -285,7 +285,11 @@ fn forward_gate(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[W
     }
     let mut needs = one.after.iter().chain([&one.name]).filter_map(|name| place::find(server, name));
     if let Some(entry) = needs.find(|entry| !is_ours(taskserv, entry) && is_awaited(one, entry)) {
-        return Gate::Waiting(awaited(server, entry));
+        return Gate::Waiting(awaited(facts, server, entry));
+    }
+    // Who looked after it before may still act: it may have begun when the list was changed.
+    if let Some(other) = facts.others.values().find(|other| acts(other, &server.name_any(), &one.name)) {
+        return Gate::Waiting(at_work(&other.name_any(), server, &one.name));
     }
     let Wanted { name, version, digest, .. } = one;
     match place::find(server, name).map(|entry| (entry.state, entry.digest == *digest)) {
@@ -319,9 +323,28 @@ fn is_awaited(one: &Wanted, entry: &Installed) -> bool {
     entry.extension == one.name || entry.state != InstalledState::Installed
 }
 
-fn awaited(server: &Server, entry: &Installed) -> String {
+fn awaited(facts: &Facts, server: &Server, entry: &Installed) -> String {
     let Installed { extension, by, .. } = entry;
-    format!("Taskserv '{}' is installing extension '{extension}' on Server '{}'", by.name, server.name_any())
+    let open = facts.others.get(&by.uid).is_some_and(|other| acts(other, &server.name_any(), extension));
+    match facts.at_rest.get(&by.uid).filter(|_| !open) {
+        Some(why) => {
+            let server = server.name_any();
+            format!(
+                "Taskserv '{}' looks after extension '{extension}' on Server '{server}' and does not go on: {why}",
+                by.name
+            )
+        }
+        None => at_work(&by.name, server, extension),
+    }
+}
+
+fn at_work(taskserv: &str, server: &Server, extension: &str) -> String {
+    format!("Taskserv '{taskserv}' is installing extension '{extension}' on Server '{}'", server.name_any())
+}
+
+/// Whether a run for an extension may still act on a server.
+pub(crate) fn acts(taskserv: &Taskserv, server: &str, extension: &str) -> bool {
+    stored(taskserv, server, extension).iter().flatten().any(|step| step.is_open())
 }
 
 /// The bundle whose script a step runs: the one that the server's list names, else the one that was chosen.

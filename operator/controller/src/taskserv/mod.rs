@@ -29,6 +29,7 @@ use provisioning_sdk::request::{RunnerRequest, Script, ScriptRequest};
 use crate::bundles::{Offered, offered};
 use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, all_in_namespace, by_name};
+use crate::engine::observe::suspended;
 use crate::error::Error;
 use crate::probes::ask_for_a_look;
 use crate::probing::{self, Opinion, Question};
@@ -57,6 +58,8 @@ pub struct Facts {
     pub servers: Vec<(String, Option<Server>)>,
     /// Other Taskservs on these Servers, by uid.
     pub others: BTreeMap<String, Taskserv>,
+    /// Why some of these begin nothing just now, by uid.
+    pub at_rest: BTreeMap<String, String>,
     /// Servers that its scripts are told of; `None` where there is none.
     pub peers: BTreeMap<String, Option<Server>>,
     /// Names of all Servers, for "did you mean".
@@ -226,13 +229,16 @@ fn look(taskserv: &Taskserv, ctx: &Context) -> Facts {
     let unreadable = all.iter().filter(|guarded| guarded.0.is_err()).map(|guarded| guarded.meta()).collect();
     let other = |name: &str| by_name(&ctx.stores.taskservs, &namespace, name);
     let mut facts = facts(taskserv, &readable, unreadable, other, offered(ctx));
+    let at_rest =
+        facts.others.iter().filter_map(|(uid, other)| Some((uid.clone(), suspended(&ctx.stores, other, None)?)));
+    facts.at_rest = at_rest.collect();
     let questions = probing::probed(taskserv, &facts.bundles)
         .map(|contents| probing::questions(taskserv, contents, |name| facts.server(name).cloned()));
     facts.probes = ctx.probing.opinions(taskserv, questions.unwrap_or_default());
     facts
 }
 
-/// (pure) What concerns a Taskserv, of all Servers and Taskservs of its namespace; nothing of its probes.
+/// (pure) What concerns a Taskserv, of all Servers and Taskservs of its namespace. Probes, and who is at rest, come after.
 fn facts(
     taskserv: &Taskserv,
     all: &[&Server],
@@ -267,6 +273,7 @@ fn facts(
     });
     Facts {
         others: known.collect(),
+        at_rest: BTreeMap::new(),
         peers: taskserv.spec.peers.values().flatten().map(|name| find(name.clone())).collect(),
         known_servers: all.iter().map(|server| server.name_any()).collect(),
         unreadable: unreadable.iter().filter_map(|server| server.name.clone()).collect(),

@@ -34,6 +34,7 @@ fn facts(opinion: Opinion) -> Facts {
     Facts {
         members: Ok(vec!["heron".to_owned()]),
         others: BTreeMap::new(),
+        at_rest: BTreeMap::new(),
         servers: Vec::new(),
         peers: BTreeMap::new(),
         known_servers: Vec::new(),

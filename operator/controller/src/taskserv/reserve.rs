@@ -39,7 +39,7 @@ pub(crate) struct Work {
 pub(crate) struct Keeper {
     /// The extension is its own, not only required.
     pub(crate) is_own: bool,
-    /// It has failed for good, and nothing of it is open.
+    /// It has failed for good, or begins nothing just now, and nothing of it is open.
     pub(crate) has_failed: bool,
     /// It looks after nothing but its own extension, this is another one, and nothing of it is open.
     pub(crate) declines: bool,

@@ -87,6 +87,10 @@ impl Marsh {
         self.apply(name, &json!({"extension": {"name": extension}, "servers": servers}));
     }
 
+    fn suspend(&mut self, name: &str, suspend: bool) {
+        self.taskservs.get_mut(name).unwrap().spec.suspend = suspend;
+    }
+
     fn delete(&mut self, name: &str) {
         let taskserv = self.taskservs.get_mut(name).unwrap();
         taskserv.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
@@ -100,7 +104,11 @@ impl Marsh {
         let unreadable = unreadable.into_iter().map(|server| &server.metadata).collect();
         let mut facts =
             facts(&object, &all, unreadable, |other| self.taskservs.get(other).cloned(), self.shelf.clone());
-        for (server, installed) in claims::changes(&object, &facts).unwrap_or_default() {
+        let rests = |taskserv: &Taskserv| taskserv.spec.suspend.then(|| format!("{} rests", taskserv.name_any()));
+        facts.at_rest = facts.others.iter().filter_map(|(uid, other)| Some((uid.clone(), rests(other)?))).collect();
+        let suspended = rests(&object).filter(|_| object.metadata.deletion_timestamp.is_none());
+        let changes = if suspended.is_none() { claims::changes(&object, &facts) } else { Ok(Vec::new()) };
+        for (server, installed) in changes.unwrap_or_default() {
             let known = self.servers.get_mut(&server).unwrap();
             known.status.get_or_insert_default().installed = installed;
             self.writes += 1;
@@ -120,7 +128,7 @@ impl Marsh {
             ssh_public_key: Some(String::new()),
         };
         let seen = Seen {
-            suspended: None,
+            suspended,
             retry_requested: false,
             wake_at: None,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),

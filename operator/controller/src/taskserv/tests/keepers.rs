@@ -107,3 +107,58 @@ fn strict_brings_no_other_version_of_what_others_look_after() {
     assert!(refused.message.contains("Server 'heron' has version 1.0.0: install 2.0.0"), "{}", refused.message);
     assert!(marsh.list("heron").starts_with("lib 1.0.0 Installed by avocet"), "{}", marsh.list("heron"));
 }
+
+#[test]
+fn what_a_suspended_keeper_has_not_installed_falls_to_the_next_one() {
+    let mut marsh = Marsh::new(&SHELF, &["heron"]);
+    marsh.want("avocet", "web", &["heron"]);
+    marsh.want("bittern", "wiki", &["heron"]);
+    marsh.pass("avocet");
+    marsh.suspend("avocet", true);
+    // While its run may still act, it is waited for.
+    assert_eq!(marsh.pass("bittern").message, "Taskserv 'avocet' is installing extension 'lib' on Server 'heron'");
+    marsh.pass_with("avocet", &[("install/heron/lib", Outcome::succeeded())]);
+    assert_eq!(marsh.run("bittern")[..2], ["install/heron/lib", "check/heron/lib"]);
+    assert!(marsh.is_ready("bittern"));
+    // It goes on with what the other one has installed.
+    marsh.suspend("avocet", false);
+    assert_eq!(marsh.run("avocet"), ["install/heron", "check/heron"]);
+    assert!(marsh.list("heron").starts_with("lib 1.0.0 Installed by bittern for avocet+bittern"));
+}
+
+#[test]
+fn who_waits_for_a_suspended_keeper_says_so() {
+    let mut marsh = Marsh::new(&SHELF, &["heron"]);
+    marsh.want("library", "lib", &["heron"]);
+    marsh.pass("library");
+    marsh.suspend("library", true);
+    marsh.pass_with("library", &[("install/heron", Outcome::succeeded())]);
+    marsh.want("site", "web", &["heron"]);
+    assert_eq!(marsh.run("site"), [""; 0], "only its own Taskserv knows its parameters");
+    let waits = marsh.pass("site");
+    assert_eq!(waits.reason, reasons::WAITING);
+    assert_eq!(
+        waits.message,
+        "Taskserv 'library' looks after extension 'lib' on Server 'heron' and does not go on: library rests"
+    );
+    marsh.suspend("library", false);
+    assert_eq!(marsh.run("library"), ["check/heron"]);
+    assert_eq!(marsh.run("site"), ["install/heron", "check/heron"]);
+}
+
+#[test]
+fn nothing_is_begun_beside_a_run_of_who_looked_after_it_before() {
+    let mut marsh = Marsh::new(&SHELF, &["heron"]);
+    marsh.want("avocet", "web", &["heron"]);
+    marsh.want("bittern", "wiki", &["heron"]);
+    marsh.pass("avocet");
+    marsh.pass("bittern");
+    // The list is given to the other one in the moment in which the run began.
+    let status = marsh.servers.get_mut("heron").unwrap().status.as_mut().unwrap();
+    let lib = status.installed.iter_mut().find(|entry| entry.extension == "lib").unwrap();
+    lib.by = lib.required_by.iter().find(|user| user.name == "bittern").unwrap().clone();
+    let waits = marsh.pass("bittern");
+    assert_eq!(waits.message, "Taskserv 'avocet' is installing extension 'lib' on Server 'heron'");
+    marsh.pass_with("avocet", &[("install/heron/lib", Outcome::succeeded())]);
+    assert_eq!(marsh.run("bittern")[..1], ["install/heron/lib"]);
+}
