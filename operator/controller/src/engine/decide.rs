@@ -29,6 +29,7 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
     let object = &seen.object;
     let before = object.run_status().cloned().unwrap_or_default();
     let mut settled = settle(&before.steps, &seen.observed, seen.now);
+    object.take_on(&seen.facts, &mut settled);
     if !K::has_executors()
         && let Some(workspace) = &seen.workspace
     {

@@ -39,6 +39,7 @@ fn listing(taskserv: &Taskserv) -> Server {
         digest: digest(),
         state,
         by: user,
+        inherited_from: None,
         required_by,
     };
     let mut server: Server = ready();

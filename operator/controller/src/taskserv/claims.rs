@@ -137,12 +137,14 @@ fn work(taskserv: &Taskserv, server: &str, extension: &str) -> Work {
     Work {
         open: graph::acts(taskserv, server, extension),
         owed: graph::uninstalls(taskserv) && steps.iter().flatten().any(owes),
+        removes: graph::uninstalls(taskserv),
     }
 }
 
 /// How another Taskserv stands that looks after an entry, or might.
 fn keeper(facts: &Facts, server: &str, user: &InstalledFor, entry: &Installed) -> Keeper {
-    let Some(other) = facts.others.get(&user.uid) else { return Keeper::default() };
+    // What one did that is not known may be there.
+    let Some(other) = facts.others.get(&user.uid) else { return Keeper { owes: true, ..Keeper::default() } };
     let steps = graph::stored(other, server, &entry.extension);
     let open = graph::acts(other, server, &entry.extension);
     let failed = steps.iter().flatten().any(|step| step.phase == StepPhase::Failed);
@@ -151,6 +153,7 @@ fn keeper(facts: &Facts, server: &str, user: &InstalledFor, entry: &Installed) -
     Keeper {
         is_own,
         has_failed: !open && !done && (failed || stuck(other).is_some() || facts.at_rest.contains_key(&user.uid)),
+        owes: work(other, server, &entry.extension).owed,
         declines: !open && !is_own && other.spec.dependencies == Dependencies::Strict,
     }
 }

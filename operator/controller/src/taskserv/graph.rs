@@ -21,7 +21,7 @@ use provisioning_sdk::request::Extension;
 use super::inputs::cannot_be_read;
 use super::place::{self, Wanted, concerns};
 use super::resolve::{Resolution, resolve};
-use super::{Facts, inputs};
+use super::{Facts, debts, inputs};
 use crate::engine::kind::{held_up_by, stuck};
 
 /// Most bytes of parameters: they travel in one environment variable, and the kernel takes 128 KiB.
@@ -51,7 +51,7 @@ pub(crate) fn extension_of<'a>(taskserv: &'a Taskserv, step: &'a str) -> Option<
 }
 
 /// Ids of the two steps for an extension on a server.
-fn ids(taskserv: &Taskserv, server: &str, extension: &str) -> (StepId, StepId) {
+pub(crate) fn ids(taskserv: &Taskserv, server: &str, extension: &str) -> (StepId, StepId) {
     let of = |verb: &str| match extension == taskserv.spec.extension.name {
         true => StepId::new(format!("{verb}/{server}")),
         false => StepId::new(format!("{verb}/{server}/{extension}")),
@@ -66,10 +66,8 @@ pub(crate) fn stored<'a>(taskserv: &'a Taskserv, server: &str, extension: &str) 
     [install, check].map(|id| steps.iter().find(|step| step.id == id.as_str()))
 }
 
+/// The steps of a Taskserv that is wanted.
 pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing> {
-    if taskserv.metadata.deletion_timestamp.is_some() {
-        return Ok(farewell(taskserv, facts));
-    }
     let resolution = resolve(taskserv, facts)?;
     validate(taskserv, facts, &resolution)?;
     let mut steps = Vec::new();
@@ -131,16 +129,14 @@ pub(crate) fn wanted_on(
 
 /// While the object goes, its steps are what they were; only how they are undone follows the spec, so that a person may
 /// still choose to leave things behind.
-fn farewell(taskserv: &Taskserv, facts: &Facts) -> Graph {
-    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
-    let drawn = steps.iter().map(|step| as_stored(taskserv, facts, step));
+pub(crate) fn farewell(taskserv: &Taskserv, facts: &Facts, steps: &[StepStatus]) -> Graph {
+    let drawn = steps.iter().map(|step| as_stored(taskserv, facts, steps, step));
     // Edges of several plans may form a circle; then each step keeps what it was planned with.
     Graph::new(drawn.collect()).unwrap_or_default()
 }
 
-/// A step as it was planned before.
-fn as_stored(taskserv: &Taskserv, facts: &Facts, step: &StepStatus) -> Step {
-    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+/// One of these steps as it was planned before.
+fn as_stored(taskserv: &Taskserv, facts: &Facts, steps: &[StepStatus], step: &StepStatus) -> Step {
     let known = |id: &str| steps.iter().any(|step| step.id == id);
     let edges = step.depends_on.iter().filter(|dependency| known(&dependency.step));
     Step {
@@ -167,12 +163,10 @@ fn retry() -> RetryPolicy {
 fn on_unreadable(taskserv: &Taskserv, facts: &Facts, name: &str) -> Vec<Step> {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let is_undone = |phase| matches!(phase, StepPhase::Undoing | StepPhase::Undone | StepPhase::UndoFailed);
-    let here = steps.iter().filter(|step| server_of(&step.id) == Some(name) && !is_undone(step.phase));
-    let mut drawn: Vec<Step> = here.map(|step| as_stored(taskserv, facts, step)).collect();
-    if !drawn.is_empty() {
-        let known: Vec<StepId> = drawn.iter().map(|step| step.id.clone()).collect();
-        drawn.iter_mut().for_each(|step| step.depends_on.retain(|other| known.contains(&other.step)));
-        return drawn;
+    let here = |step: &&StepStatus| server_of(&step.id) == Some(name) && !is_undone(step.phase);
+    let here: Vec<StepStatus> = steps.iter().filter(here).cloned().collect();
+    if !here.is_empty() {
+        return here.iter().map(|step| as_stored(taskserv, facts, &here, step)).collect();
     }
     let own = &taskserv.spec.extension.name;
     let (install, check) = ids(taskserv, name, own);
@@ -362,7 +356,8 @@ pub(crate) fn bundle_of(taskserv: &Taskserv, server: &Server, step: &str) -> Opt
 
 /// Gates of steps that are no longer in the plan.
 pub(crate) fn gates(taskserv: &Taskserv, facts: &Facts) -> BTreeMap<String, Gate> {
-    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let mut steps = taskserv.run_status().map(|status| status.steps.clone()).unwrap_or_default();
+    debts::take_on(taskserv, facts, &mut steps);
     steps.iter().map(|step| (step.id.clone(), undo_gate(taskserv, facts, step))).collect()
 }
 

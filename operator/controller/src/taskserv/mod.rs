@@ -1,6 +1,7 @@
 //! Taskserv: per server, its extensions in dependency order, each install → check.
 
 mod claims;
+mod debts;
 mod graph;
 mod inputs;
 mod place;
@@ -101,8 +102,15 @@ impl Kind for Taskserv {
         Ok(facts)
     }
 
-    fn graph(&self, facts: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
-        graph::draw(self, facts)
+    fn graph(&self, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
+        match self.metadata.deletion_timestamp {
+            Some(_) => Ok(graph::farewell(self, facts, settled)),
+            None => graph::draw(self, facts),
+        }
+    }
+
+    fn take_on(&self, facts: &Facts, steps: &mut Vec<StepStatus>) {
+        debts::take_on(self, facts, steps);
     }
 
     fn task(&self, facts: &Facts, step: &StepStatus) -> Result<Task, String> {

@@ -32,6 +32,8 @@ pub(crate) struct Work {
     pub(crate) open: bool,
     /// Something may be there that has to be removed by it.
     pub(crate) owed: bool,
+    /// Whether it removes at all what it, or who had it before, has installed.
+    pub(crate) removes: bool,
 }
 
 /// How a Taskserv stands that looks after an entry, or might.
@@ -41,6 +43,8 @@ pub(crate) struct Keeper {
     pub(crate) is_own: bool,
     /// It has failed for good, or begins nothing just now, and nothing of it is open.
     pub(crate) has_failed: bool,
+    /// Something of it may be there that would have to be removed.
+    pub(crate) owes: bool,
     /// It looks after nothing but its own extension, this is another one, and nothing of it is open.
     pub(crate) declines: bool,
 }
@@ -74,6 +78,7 @@ fn fresh(me: &InstalledFor, claim: &Claim) -> Installed {
         digest: claim.digest.clone(),
         state: if claim.done == Some(true) { InstalledState::Installed } else { InstalledState::Installing },
         by: me.clone(),
+        inherited_from: None,
         required_by: vec![me.clone()],
     }
 }
@@ -89,14 +94,21 @@ fn hold(
     let is_ours = entry.by.uid == me.uid;
     if entry.state == InstalledState::Removing {
         // Wanted again before it was removed, or just after.
-        return if is_ours && !work.open { fresh(me, claim) } else { entry.clone() };
+        let anew = || Installed { inherited_from: entry.inherited_from.clone(), ..fresh(me, claim) };
+        return if is_ours && !work.open { anew() } else { entry.clone() };
     }
     let mut next = entry.clone();
+    if is_ours && !work.open && work.owed {
+        next.inherited_from = None;
+    }
     if !next.required_by.iter().any(|user| user.uid == me.uid) {
         next.required_by.push(me.clone());
         next.required_by.sort();
     }
-    let takes_over = !is_ours && falls_to(&next, me, claim, others);
+    let takes_over = !is_ours && falls_to(&next, me, claim, &others);
+    if takes_over && others(&entry.by).owes {
+        next.inherited_from = Some(entry.by.clone());
+    }
     if takes_over || (is_ours && !work.open && next.digest != claim.digest) {
         next.by = me.clone();
         next.version.clone_from(&claim.version);
@@ -137,21 +149,29 @@ fn leave(
     work: Work,
     others: impl Fn(&InstalledFor) -> Keeper,
 ) -> Option<Installed> {
-    if work.open {
-        return Some(entry.clone());
-    }
+    let is_ours = entry.by.uid == me.uid;
     let mut next = entry.clone();
+    // Its own steps know of it by now.
+    if is_ours && work.owed {
+        next.inherited_from = None;
+    }
+    if work.open {
+        return Some(next);
+    }
     next.required_by.retain(|user| user.uid != me.uid);
     // One that declines is left with it only where all do.
     let heir = next.required_by.iter().find(|user| !others(user).declines).or(next.required_by.first());
     match heir.cloned() {
         Some(heir) => {
-            if next.by.uid == me.uid {
+            if is_ours {
                 next.by = heir;
+            }
+            if is_ours && work.owed {
+                next.inherited_from = Some(me.clone());
             }
             Some(next)
         }
-        None if work.owed => {
+        None if work.owed || (is_ours && work.removes && entry.inherited_from.is_some()) => {
             next.state = InstalledState::Removing;
             next.by = me.clone();
             Some(next)
@@ -169,7 +189,9 @@ pub(crate) fn bury(list: &mut Vec<Installed>, gone: impl Fn(&InstalledFor) -> bo
             return true;
         }
         let Some(first) = entry.required_by.first().cloned() else { return false };
-        entry.by = first;
+        let former = std::mem::replace(&mut entry.by, first);
+        // What it did is not known.
+        entry.inherited_from.get_or_insert(former);
         true
     });
 }
@@ -208,9 +230,9 @@ mod tests {
         list.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
-    const NOTHING: Work = Work { open: false, owed: false };
-    const OPEN: Work = Work { open: true, owed: true };
-    const OWED: Work = Work { open: false, owed: true };
+    const NOTHING: Work = Work { open: false, owed: false, removes: true };
+    const OPEN: Work = Work { open: true, owed: true, removes: true };
+    const OWED: Work = Work { open: false, owed: true, removes: true };
 
     /// One pass of a Taskserv that nothing else is known of.
     fn pass(list: &mut Vec<Installed>, name: &str, claims: &[Claim], work: Work) -> String {
@@ -346,7 +368,7 @@ mod tests {
             "lib #lib-2 Installing by bittern for avocet+bittern"
         );
         // It stays with it, even where it fails: nobody else knows its parameters.
-        let failed = |_: &InstalledFor, _: &Installed| Keeper { has_failed: true, is_own: true, declines: false };
+        let failed = |_: &InstalledFor, _: &Installed| Keeper { has_failed: true, is_own: true, ..Keeper::default() };
         let kept = next(&reeds, &user("curlew"), &[claim("lib")], |_| NOTHING, failed);
         assert_eq!(told(&kept), "lib #lib-2 Installing by bittern for avocet+bittern+curlew");
     }
@@ -382,6 +404,35 @@ mod tests {
     }
 
     #[test]
+    fn an_heir_that_did_nothing_removes_what_was_left_to_it() {
+        let heir = |work: Work| {
+            let mut reeds = Vec::new();
+            pass(&mut reeds, "avocet", &[claim("lib")], NOTHING);
+            pass(&mut reeds, "bittern", &[claim("lib")], NOTHING);
+            pass(&mut reeds, "avocet", &[], work);
+            assert_eq!(told(&reeds), "lib #lib-1 Installing by bittern for bittern");
+            reeds
+        };
+        let removing = "lib #lib-1 Removing by bittern for ";
+        let mut reeds = heir(OWED);
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), removing);
+        // Until its own steps say so, whatever was written in between.
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), removing);
+        assert_eq!(pass(&mut reeds, "bittern", &[], OPEN), removing);
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), "");
+        // Wanted again, and left again.
+        let mut reeds = heir(OWED);
+        pass(&mut reeds, "bittern", &[], NOTHING);
+        pass(&mut reeds, "bittern", &[claim("lib")], NOTHING);
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), removing);
+        // Nothing was done, or it is to stay.
+        let mut reeds = heir(NOTHING);
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), "");
+        let mut reeds = heir(OWED);
+        assert_eq!(pass(&mut reeds, "bittern", &[], Work { removes: false, ..NOTHING }), "");
+    }
+
+    #[test]
     fn who_was_forced_away_is_taken_out_and_followed() {
         let mut reeds = Vec::new();
         for name in ["avocet", "bittern"] {
@@ -406,34 +457,55 @@ mod tests {
         };
         for _ in 0..2_000 {
             let (mut reeds, mut wants, mut works) = (Vec::new(), [false; 3], [NOTHING; 3]);
+            // Whether something is on the machine, and whether the open run removes it.
+            let (mut there, mut removes) = (false, false);
             for _ in 0..40 {
                 let who = usize::try_from(dice(3)).unwrap();
                 let me = user(names[who]);
                 let holds = |reeds: &[Installed]| reeds.first().is_some_and(|entry: &Installed| entry.by == me);
+                let look = |reeds: &[Installed], works: [Work; 3], wants: [bool; 3]| {
+                    let done = works[who] == OWED;
+                    let claims = [Claim { done: Some(done), ..claim("lib") }];
+                    let claims = if wants[who] { &claims[..] } else { &[] };
+                    let others = |other: &InstalledFor, _: &Installed| Keeper {
+                        has_failed: !works.iter().any(|work| work.open),
+                        owes: names.iter().zip(works).any(|(name, work)| other.name == *name && work.owed),
+                        ..Keeper::default()
+                    };
+                    next(reeds, &me, claims, |_| works[who], others)
+                };
+                let leaves = |reeds: &[Installed]| reeds.iter().any(|entry| entry.state == InstalledState::Removing);
                 match dice(5) {
                     0 => wants[who] = !wants[who],
                     // A step begins only where the entry says so.
-                    1 if holds(&reeds) && !works.iter().any(|work| work.open) => works[who] = OPEN,
-                    2 if works[who].open => works[who] = if wants[who] { OWED } else { NOTHING },
+                    1 if holds(&reeds) && !works.iter().any(|work| work.open) => {
+                        reeds = look(&reeds, works, wants);
+                        if holds(&reeds) && (wants[who] || leaves(&reeds)) {
+                            works[who] = OPEN;
+                            removes = leaves(&reeds);
+                            there |= !removes;
+                        }
+                    }
+                    // Its end is seen by a pass that begins with the open run.
+                    2 if works[who].open => {
+                        reeds = look(&reeds, works, wants);
+                        works[who] = if removes { NOTHING } else { OWED };
+                        there &= !removes;
+                    }
                     3 if dice(4) == 0 && !works[who].open => {
                         bury(&mut reeds, |user| *user == me);
                         (wants[who], works[who]) = (false, NOTHING);
+                        there &= !reeds.is_empty();
                     }
                     _ => {
-                        let done = works[who] == OWED;
-                        let claims = [Claim { done: Some(done), ..claim("lib") }];
-                        let claims = if wants[who] { &claims[..] } else { &[] };
-                        let failed = |_: &InstalledFor, _: &Installed| Keeper {
-                            has_failed: !works.iter().any(|work| work.open),
-                            ..Keeper::default()
-                        };
-                        reeds = next(&reeds, &me, claims, |_| works[who], failed);
+                        reeds = look(&reeds, works, wants);
                         // What another one looks after is none of its work any more.
                         if !holds(&reeds) && !works[who].open {
                             works[who] = NOTHING;
                         }
                     }
                 }
+                assert!(!there || !reeds.is_empty(), "what is there is listed");
                 let Some(entry) = reeds.first() else { continue };
                 assert_eq!(reeds.len(), 1);
                 let removing = entry.state == InstalledState::Removing;
@@ -443,12 +515,15 @@ mod tests {
                 assert!(open.is_none_or(|(name, _)| entry.by.name == *name), "{} although {open:?}", told(&reeds));
             }
             // At rest everybody who wants it is in, and nobody else.
-            works.iter_mut().zip(wants).for_each(|(work, wants)| work.open &= wants);
-            for _ in 0..4 {
+            for pass in 0..6 {
                 for who in 0..3 {
                     let claims = [Claim { done: Some(true), ..claim("lib") }];
                     let claims = if wants[who] { &claims[..] } else { &[] };
-                    reeds = next(&reeds, &user(names[who]), claims, |_| NOTHING, |_, _| Keeper::default());
+                    // What is being removed is removed by a run.
+                    let work = if pass % 2 == 0 { OPEN } else { NOTHING };
+                    let leaves = reeds.iter().any(|entry: &Installed| entry.state == InstalledState::Removing);
+                    let work = |_: &str| if leaves { work } else { NOTHING };
+                    reeds = next(&reeds, &user(names[who]), claims, work, |_, _| Keeper::default());
                 }
             }
             let inside: Vec<String> =

@@ -16,6 +16,7 @@ use crate::bundles::Contents;
 use crate::engine::decide::decide;
 use crate::engine::observe::Seen;
 
+mod debts;
 mod keepers;
 mod unreadable;
 
@@ -26,6 +27,8 @@ struct Marsh {
     taskservs: BTreeMap<String, Taskserv>,
     /// Servers that cannot be read just now.
     unreadable: Vec<String>,
+    /// Whether the workspace has no place for one more run.
+    is_full: bool,
     shelf: Vec<Offered>,
     /// Lists that were written, as API requests are counted.
     writes: usize,
@@ -137,7 +140,7 @@ impl Marsh {
             facts,
             observed,
         };
-        let planned = decide(&seen, usize::MAX);
+        let planned = decide(&seen, if self.is_full { 0 } else { usize::MAX });
         let is_over = planned.decision.verdict == Verdict::Deleted && planned.next.held_by(&seen.facts).is_none();
         for id in &planned.decision.start {
             self.begin(&planned.next, &seen.facts, planned.decision.steps.iter().find(|step| step.id == *id).unwrap());
