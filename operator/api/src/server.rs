@@ -142,6 +142,10 @@ pub struct Installed {
     pub state: InstalledState,
     /// The Taskserv that installs, checks and removes it.
     pub by: InstalledFor,
+    /// The Taskserv that looked after it before and may have installed it, until the one in `by` has acted itself: what is
+    /// there is removed by that one in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_from: Option<InstalledFor>,
     /// The Taskservs that need it, sorted by uid; none while it is being removed. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]

@@ -206,6 +206,7 @@ fn the_largest_list_of_what_is_installed_fits() {
         digest: "9".repeat(80),
         state: InstalledState::Installing,
         by: user(0),
+        inherited_from: Some(user(1)),
         required_by: (0..MAX_INSTALLED).map(user).collect(),
     };
     let entries =

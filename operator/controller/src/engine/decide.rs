@@ -29,6 +29,7 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
     let object = &seen.object;
     let before = object.run_status().cloned().unwrap_or_default();
     let mut settled = settle(&before.steps, &seen.observed, seen.now);
+    object.take_on(&seen.facts, &mut settled);
     if let Some(workspace) = &seen.workspace {
         // Nobody else can act for a run without an executor: the new leader goes on with it.
         let own = |step: &&mut StepStatus| step.is_open() && !step.action.has_executor();

@@ -127,6 +127,9 @@ pub trait Kind:
     /// How the object stands if no graph can be drawn.
     fn graph(&self, facts: &Self::Facts, settled: &[StepStatus]) -> Result<Graph, Standing>;
 
+    /// (pure) Adds to its steps what others did and it has to undo.
+    fn take_on(&self, _: &Self::Facts, _steps: &mut Vec<StepStatus>) {}
+
     /// (pure) What an open run of this step does.
     ///
     /// # Errors

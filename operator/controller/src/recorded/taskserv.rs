@@ -39,6 +39,7 @@ fn listing(taskserv: &Taskserv) -> Server {
         digest: digest(),
         state,
         by: user,
+        inherited_from: None,
         required_by,
     };
     let mut server: Server = ready();
@@ -51,9 +52,11 @@ fn beside(server: Option<Server>) -> Facts {
         members: Ok(vec!["blue-server".to_owned()]),
         others: BTreeMap::new(),
         at_work: BTreeSet::new(),
+        at_rest: BTreeMap::new(),
         servers: vec![("blue-server".to_owned(), server)],
         peers: BTreeMap::new(),
         known_servers: vec!["blue-server".to_owned()],
+        unreadable: BTreeSet::new(),
         bundles: vec![Offered {
             name: "redis".to_owned(),
             version: "0.2.0".to_owned(),

@@ -5,6 +5,7 @@ use kube::ResourceExt;
 use provisioning_api::server::{Installed, InstalledFor};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{StepEffect, StepPhase, StepStatus, UndoAction};
+use provisioning_api::taskserv::Dependencies;
 use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::ids::InputHash;
@@ -83,7 +84,7 @@ pub(crate) fn changes(taskserv: &Taskserv, facts: &Facts) -> Result<Vec<(String,
             None => Vec::new(),
         };
         let work = |extension: &str| work(taskserv, name, extension);
-        let after = next(list, &me, &claims, work, |entry| keeper(facts, name, entry));
+        let after = next(list, &me, &claims, work, |user, entry| keeper(facts, name, user, entry));
         if after != list {
             changes.push((name.clone(), after));
         }
@@ -104,7 +105,8 @@ fn claim(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &Wanted) -
     let steps = graph::stored(taskserv, &server.name_any(), name);
     let done = graph::hash(taskserv, facts, server, wanted).and_then(|hash| is_done(steps, &hash));
     let is_own = *name == taskserv.spec.extension.name;
-    Claim { name: name.clone(), version: version.clone(), digest: digest.clone(), is_own, done }
+    let declines = !is_own && taskserv.spec.dependencies == Dependencies::Strict;
+    Claim { name: name.clone(), version: version.clone(), digest: digest.clone(), is_own, declines, done }
 }
 
 /// Whether an extension was installed and checked with these inputs. A check alone that is to come, or to come again,
@@ -134,20 +136,25 @@ fn work(taskserv: &Taskserv, server: &str, extension: &str) -> Work {
         step.undo == UndoAction::Uninstall && (step.effect == StepEffect::Possible || step.phase == StepPhase::Undoing)
     };
     Work {
-        open: steps.iter().flatten().any(|step| step.is_open()),
+        open: graph::acts(taskserv, server, extension),
         owed: graph::uninstalls(taskserv) && steps.iter().flatten().any(owes),
+        removes: graph::uninstalls(taskserv),
     }
 }
 
-/// How the Taskserv stands that looks after an entry.
-pub(crate) fn keeper(facts: &Facts, server: &str, entry: &Installed) -> Keeper {
-    let Some(other) = facts.others.get(&entry.by.uid) else { return Keeper::default() };
+/// How another Taskserv stands that looks after an entry, or might.
+pub(crate) fn keeper(facts: &Facts, server: &str, user: &InstalledFor, entry: &Installed) -> Keeper {
+    // What one did that is not known may be there.
+    let Some(other) = facts.others.get(&user.uid) else { return Keeper { owes: true, ..Keeper::default() } };
     let steps = graph::stored(other, server, &entry.extension);
-    let open = steps.iter().flatten().any(|step| step.is_open());
+    let open = graph::acts(other, server, &entry.extension);
     let failed = steps.iter().flatten().any(|step| step.phase == StepPhase::Failed);
     let done = steps.iter().all(|step| step.is_some_and(|step| step.phase == StepPhase::Succeeded));
+    let is_own = other.spec.extension.name == entry.extension;
     Keeper {
-        is_own: other.spec.extension.name == entry.extension,
-        has_failed: !open && !done && (failed || stuck(other).is_some()),
+        is_own,
+        has_failed: !open && !done && (failed || stuck(other).is_some() || facts.at_rest.contains_key(&user.uid)),
+        owes: work(other, server, &entry.extension).owed,
+        declines: !open && !is_own && other.spec.dependencies == Dependencies::Strict,
     }
 }

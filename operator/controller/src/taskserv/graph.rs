@@ -18,9 +18,10 @@ use provisioning_plan::ids::{InputHash, StepId, fraction};
 use provisioning_plan::nearest::hint;
 use provisioning_sdk::request::Extension;
 
+use super::inputs::cannot_be_read;
 use super::place::{self, Wanted, concerns};
 use super::resolve::{Resolution, resolve};
-use super::{Facts, inputs, order};
+use super::{Facts, debts, inputs, order};
 use crate::bundles::too_many_parameters;
 use crate::engine::kind::{held_up_by, stuck};
 
@@ -49,7 +50,7 @@ pub(crate) fn extension_of<'a>(taskserv: &'a Taskserv, step: &'a str) -> Option<
 }
 
 /// Ids of the two steps for an extension on a server.
-fn ids(taskserv: &Taskserv, server: &str, extension: &str) -> (StepId, StepId) {
+pub(crate) fn ids(taskserv: &Taskserv, server: &str, extension: &str) -> (StepId, StepId) {
     let of = |verb: &str| match extension == taskserv.spec.extension.name {
         true => StepId::new(format!("{verb}/{server}")),
         false => StepId::new(format!("{verb}/{server}/{extension}")),
@@ -64,15 +65,19 @@ pub(crate) fn stored<'a>(taskserv: &'a Taskserv, server: &str, extension: &str) 
     [install, check].map(|id| steps.iter().find(|step| step.id == id.as_str()))
 }
 
+/// The steps of a Taskserv that is wanted.
 pub(crate) fn draw(taskserv: &Taskserv, facts: &Facts) -> Result<Graph, Standing> {
-    if taskserv.metadata.deletion_timestamp.is_some() {
-        return Ok(farewell(taskserv, facts));
-    }
     let resolution = resolve(taskserv, facts)?;
     validate(taskserv, facts, &resolution)?;
     let mut steps = Vec::new();
     for name in facts.members()? {
-        let server = facts.server(name).ok_or_else(|| unknown_server(name, facts))?;
+        let Some(server) = facts.server(name) else {
+            if !facts.unreadable.contains(name) {
+                return Err(unknown_server(name, facts));
+            }
+            steps.extend(on_unreadable(taskserv, facts, name));
+            continue;
+        };
         let wanted = wanted_on(taskserv, facts, &resolution, server)?;
         steps.extend(on_server(taskserv, facts, server, &wanted));
     }
@@ -121,27 +126,62 @@ pub(crate) fn wanted_on(
 
 /// While the object goes, its steps are what they were; only how they are undone follows the spec, so that a person may
 /// still choose to leave things behind.
-fn farewell(taskserv: &Taskserv, facts: &Facts) -> Graph {
-    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+pub(crate) fn farewell(taskserv: &Taskserv, facts: &Facts, steps: &[StepStatus]) -> Graph {
+    let drawn = steps.iter().map(|step| as_stored(taskserv, facts, steps, step));
+    // Edges of several plans may form a circle; then each step keeps what it was planned with.
+    Graph::new(drawn.collect()).unwrap_or_default()
+}
+
+/// One of these steps as it was planned before.
+fn as_stored(taskserv: &Taskserv, facts: &Facts, steps: &[StepStatus], step: &StepStatus) -> Step {
     let known = |id: &str| steps.iter().any(|step| step.id == id);
-    let drawn = steps.iter().map(|step| Step {
+    let edges = step.depends_on.iter().filter(|dependency| known(&dependency.step));
+    Step {
         id: StepId::new(step.id.clone()),
         action: step.action,
         why: step.why.clone(),
         input_hash: None,
-        depends_on: step
-            .depends_on
-            .iter()
-            .filter(|dependency| known(&dependency.step))
+        depends_on: edges
             .map(|dependency| Dependency { step: StepId::new(dependency.step.clone()), type_: dependency.type_ })
             .collect(),
         undo: undo(taskserv, step.action),
-        retry: RetryPolicy::default(),
+        retry: retry(),
         gate: undo_gate(taskserv, facts, step),
         when: None,
-    });
-    // Edges of several plans may form a circle; then each step keeps what it was planned with.
-    Graph::new(drawn.collect()).unwrap_or_default()
+    }
+}
+
+fn retry() -> RetryPolicy {
+    RetryPolicy { limit: 5, ..RetryPolicy::default() }
+}
+
+/// On a Server that cannot be read everything stays as it is and waits. Nothing is left out there meanwhile: it would
+/// count as no longer wanted.
+fn on_unreadable(taskserv: &Taskserv, facts: &Facts, name: &str) -> Vec<Step> {
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let is_undone = |phase| matches!(phase, StepPhase::Undoing | StepPhase::Undone | StepPhase::UndoFailed);
+    let here = |step: &&StepStatus| server_of(&step.id) == Some(name) && !is_undone(step.phase);
+    let here: Vec<StepStatus> = steps.iter().filter(here).cloned().collect();
+    if !here.is_empty() {
+        return here.iter().map(|step| as_stored(taskserv, facts, &here, step)).collect();
+    }
+    let own = &taskserv.spec.extension.name;
+    let (install, check) = ids(taskserv, name, own);
+    let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>| Step {
+        id: id.clone(),
+        action,
+        why: format!("{own} on {name}"),
+        input_hash: None,
+        depends_on,
+        undo: undo(taskserv, action),
+        retry: retry(),
+        gate: gate(taskserv, facts, name),
+        when: None,
+    };
+    vec![
+        step(&install, StepAction::Install, Vec::new()),
+        step(&check, StepAction::Check, vec![Dependency::hard(&install)]),
+    ]
 }
 
 /// Whether what was installed is removed again.
@@ -178,13 +218,13 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
         let before = before.collect();
         let gate = forward_gate(taskserv, facts, server, wanted, one);
         // What was installed may be checked in any case.
-        let first = match around.awaited(one, &name).filter(|_| gate == Gate::Open) {
-            Some(what) => Gate::Waiting(what),
-            None => gate.clone(),
+        let install_gate = match (&gate, noted(server, one)) {
+            (Gate::Open, Gate::Open) => around.awaited(one, &name).map_or(Gate::Open, Gate::Waiting),
+            (Gate::Open, noted) => noted,
+            (Gate::Waiting(_) | Gate::Gone(_), _) => gate.clone(),
         };
         let hash = hash(taskserv, facts, server, one);
         let why = why(taskserv, &name, one);
-        let retry = || RetryPolicy { limit: 5, ..RetryPolicy::default() };
         let step = |id: &StepId, action: StepAction, depends_on: Vec<Dependency>, gate: Gate| Step {
             id: id.clone(),
             action,
@@ -196,7 +236,7 @@ fn on_server(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Want
             gate,
             when: None,
         };
-        steps.push(step(&install, StepAction::Install, before, first));
+        steps.push(step(&install, StepAction::Install, before, install_gate));
         steps.push(step(&check, StepAction::Check, vec![Dependency::hard(&install)], gate));
     }
     steps
@@ -240,7 +280,7 @@ pub(crate) fn looks_after(taskserv: &Taskserv, server: &Server, extension: &str)
 
 /// What holds a wanted extension back: its server, the servers around, what others do on it.
 fn forward_gate(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[Wanted], one: &Wanted) -> Gate {
-    let gate = gate(taskserv, &server.name_any(), Some(server));
+    let gate = gate(taskserv, facts, &server.name_any());
     if gate != Gate::Open {
         return gate;
     }
@@ -252,14 +292,36 @@ fn forward_gate(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted: &[W
     }
     let mut needs = one.after.iter().chain([&one.name]).filter_map(|name| place::find(server, name));
     if let Some(entry) = needs.find(|entry| !is_ours(taskserv, entry) && is_awaited(one, entry)) {
-        return Gate::Waiting(awaited(server, entry));
+        return Gate::Waiting(awaited(facts, server, entry));
     }
-    match place::find(server, &one.name).map(|entry| entry.state) {
-        Some(InstalledState::Installing | InstalledState::Installed) => Gate::Open,
+    // Who looked after it before may still act: it may have begun when the list was changed.
+    if let Some(other) = facts.others.values().find(|other| acts(other, &server.name_any(), &one.name)) {
+        return Gate::Waiting(at_work(&other.name_any(), server, &one.name));
+    }
+    let Wanted { name, version, digest, .. } = one;
+    match place::find(server, name).map(|entry| (entry.state, entry.digest == *digest)) {
+        Some((InstalledState::Installing | InstalledState::Installed, true)) => Gate::Open,
+        // A run may still act with the bundle that is listed.
+        Some((InstalledState::Installing | InstalledState::Installed, false)) => Gate::Waiting(format!(
+            "Server '{}' has not noted yet that version {version} of '{name}' is wanted",
+            server.name_any()
+        )),
         // What this Taskserv itself was removing ends first.
-        Some(InstalledState::Removing) | None => {
-            Gate::Waiting(format!("Server '{}' has not noted yet that '{}' is wanted", server.name_any(), one.name))
+        Some((InstalledState::Removing, _)) | None => {
+            Gate::Waiting(format!("Server '{}' has not noted yet that '{name}' is wanted", server.name_any()))
         }
+    }
+}
+
+/// Nothing is installed under an entry that says it is: another Taskserv may take such a one over.
+fn noted(server: &Server, one: &Wanted) -> Gate {
+    match place::find(server, &one.name).filter(|entry| entry.state == InstalledState::Installed) {
+        Some(_) => {
+            let text =
+                format!("Server '{}' has not noted yet that '{}' is installed again", server.name_any(), one.name);
+            Gate::Waiting(text)
+        }
+        None => Gate::Open,
     }
 }
 
@@ -268,9 +330,28 @@ fn is_awaited(one: &Wanted, entry: &Installed) -> bool {
     entry.extension == one.name || entry.state != InstalledState::Installed
 }
 
-fn awaited(server: &Server, entry: &Installed) -> String {
+fn awaited(facts: &Facts, server: &Server, entry: &Installed) -> String {
     let Installed { extension, by, .. } = entry;
-    format!("Taskserv '{}' is installing extension '{extension}' on Server '{}'", by.name, server.name_any())
+    let open = facts.others.get(&by.uid).is_some_and(|other| acts(other, &server.name_any(), extension));
+    match facts.at_rest.get(&by.uid).filter(|_| !open) {
+        Some(why) => {
+            let server = server.name_any();
+            format!(
+                "Taskserv '{}' looks after extension '{extension}' on Server '{server}' and does not go on: {why}",
+                by.name
+            )
+        }
+        None => at_work(&by.name, server, extension),
+    }
+}
+
+fn at_work(taskserv: &str, server: &Server, extension: &str) -> String {
+    format!("Taskserv '{taskserv}' is installing extension '{extension}' on Server '{}'", server.name_any())
+}
+
+/// Whether a run for an extension may still act on a server.
+pub(crate) fn acts(taskserv: &Taskserv, server: &str, extension: &str) -> bool {
+    stored(taskserv, server, extension).iter().flatten().any(|step| step.is_open())
 }
 
 /// The bundle whose script a step runs: the one that the server's list names, else the one that was chosen.
@@ -288,7 +369,8 @@ pub(crate) fn bundle_of(taskserv: &Taskserv, server: &Server, step: &str) -> Opt
 
 /// Gates of steps that are no longer in the plan.
 pub(crate) fn gates(taskserv: &Taskserv, facts: &Facts) -> BTreeMap<String, Gate> {
-    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let mut steps = taskserv.run_status().map(|status| status.steps.clone()).unwrap_or_default();
+    debts::take_on(taskserv, facts, &mut steps);
     steps.iter().map(|step| (step.id.clone(), undo_gate(taskserv, facts, step))).collect()
 }
 
@@ -298,7 +380,7 @@ fn undo_gate(taskserv: &Taskserv, facts: &Facts, step: &StepStatus) -> Gate {
         return Gate::Open;
     };
     let server = facts.server(name);
-    let gate = gate(taskserv, name, server);
+    let gate = gate(taskserv, facts, name);
     if matches!(gate, Gate::Gone(_)) {
         return gate;
     }
@@ -318,8 +400,11 @@ fn undo_gate(taskserv: &Taskserv, facts: &Facts, step: &StepStatus) -> Gate {
 }
 
 /// Forward a server must be Ready; backward it must only be reachable, and one that goes takes its services along.
-fn gate(taskserv: &Taskserv, name: &str, server: Option<&Server>) -> Gate {
-    let Some(server) = server else { return Gate::Gone(format!("Server '{name}' is gone")) };
+fn gate(taskserv: &Taskserv, facts: &Facts, name: &str) -> Gate {
+    if facts.unreadable.contains(name) {
+        return Gate::Waiting(cannot_be_read(name));
+    }
+    let Some(server) = facts.server(name) else { return Gate::Gone(format!("Server '{name}' is gone")) };
     if server.metadata.deletion_timestamp.is_some() {
         return Gate::Gone(format!("Server '{name}' is being deleted"));
     }
@@ -337,17 +422,24 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let members = facts.members().ok()?;
     // Scripts wait for the addresses of fellow members and peers, too.
-    let fellows = facts.servers.iter().filter(|(name, _)| members.contains(name));
-    let around = fellows.map(|(_, server)| server).chain(facts.peers.values()).flatten();
-    let nowhere = |server: &&Server| server.status.as_ref().is_none_or(|status| status.addresses.is_empty());
-    let unaddressed: Vec<&Server> = match inputs::asks_for_others(taskserv, facts) {
-        true => around.filter(nowhere).collect(),
+    let fellows = facts.servers.iter().filter(|(name, _)| members.contains(name)).map(|(name, server)| (name, server));
+    let around: Vec<_> = match inputs::asks_for_others(taskserv, facts) {
+        true => fellows.chain(&facts.peers).collect(),
         false => Vec::new(),
     };
+    let nowhere = |server: &&Server| server.status.as_ref().is_none_or(|status| status.addresses.is_empty());
     let words =
         |server: &Server| stuck(server).map(|condition| held_up_by("Server", &server.name_any(), &condition.message));
+    let unread = |name: &str| {
+        let told = || Standing::stalled(reasons::DEPENDENCY_STALLED, cannot_be_read(name));
+        facts.unreadable.contains(name).then(told)
+    };
     let cause = |step: &StepStatus| {
-        let server = facts.server(server_of(&step.id)?)?;
+        let name = server_of(&step.id)?;
+        if let Some(standing) = unread(name) {
+            return Some(standing);
+        }
+        let server = facts.server(name)?;
         if let Some(standing) = words(server) {
             return Some(standing);
         }
@@ -355,7 +447,8 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
             let other = facts.others.get(&entry.by.uid)?;
             return stuck(other).map(|condition| held_up_by("Taskserv", &other.name_any(), &condition.message));
         }
-        unaddressed.iter().find_map(|server| words(server))
+        let unaddressed = |(_, server): &(_, &Option<Server>)| server.as_ref().filter(nowhere).and_then(words);
+        around.iter().find_map(|other| unread(other.0).or_else(|| unaddressed(other)))
     };
     let listed = |step: &StepStatus| server_of(&step.id).is_some_and(|name| members.iter().any(|other| other == name));
     // What is to be done, and what is to be undone because its server has left the list.
@@ -383,8 +476,12 @@ pub(crate) fn still_listed(taskserv: &Taskserv, facts: &Facts) -> Option<String>
     let uid = taskserv.uid()?;
     let known = facts.servers.iter().filter_map(|(_, server)| server.as_ref());
     let mut staying = known.filter(|server| server.metadata.deletion_timestamp.is_none());
-    let server = staying.find(|server| place::installed(server).iter().any(|entry| concerns(entry, &uid)))?;
-    Some(format!("status.installed of Server '{}' still names it", server.name_any()))
+    if let Some(server) = staying.find(|server| place::installed(server).iter().any(|entry| concerns(entry, &uid))) {
+        return Some(format!("status.installed of Server '{}' still names it", server.name_any()));
+    }
+    // What that one lists is not seen, and may have to be removed.
+    let (name, _) = facts.servers.iter().find(|(name, _)| uninstalls(taskserv) && facts.unreadable.contains(name))?;
+    Some(cannot_be_read(name))
 }
 
 /// A row per server: the phase of its first step that is not done, and what the extension's own scripts reported.

@@ -78,6 +78,9 @@ pub(crate) fn asks_for_others(taskserv: &Taskserv, facts: &Facts) -> bool {
 
 fn told(facts: &Facts, names: &[String]) -> Result<Vec<Peer>, String> {
     let peer = |name: &String| {
+        if facts.unreadable.contains(name) {
+            return Err(cannot_be_read(name));
+        }
         let address = find(facts, name)
             .and_then(|server| server.status.as_ref())
             .and_then(|status| status.addresses.first())
@@ -85,6 +88,11 @@ fn told(facts: &Facts, names: &[String]) -> Result<Vec<Peer>, String> {
         Ok(Peer { name: name.clone(), address: address.address.clone() })
     };
     names.iter().map(peer).collect()
+}
+
+/// What is said of a Server of which nothing is known but its name.
+pub(crate) fn cannot_be_read(server: &str) -> String {
+    format!("Server '{server}' cannot be read: correct it first")
 }
 
 fn find<'a>(facts: &'a Facts, name: &str) -> Option<&'a Server> {
@@ -117,7 +125,7 @@ pub(crate) fn check(taskserv: &Taskserv, facts: &Facts, digest: &str) -> Result<
 fn peers(taskserv: &Taskserv, facts: &Facts) -> Result<(), Standing> {
     for (group, names) in &taskserv.spec.peers {
         for (position, name) in names.iter().enumerate() {
-            if find(facts, name).is_none() {
+            if find(facts, name).is_none() && !facts.unreadable.contains(name) {
                 let hint = hint(name, facts.known_servers.iter().map(String::as_str));
                 let text =
                     format!("spec.peers.{group}[{position}]: there is no Server '{name}' in this namespace{hint}");

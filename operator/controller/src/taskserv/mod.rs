@@ -1,6 +1,7 @@
 //! Taskserv: per server, its extensions in dependency order, each install → check.
 
 mod claims;
+mod debts;
 mod graph;
 mod inputs;
 mod order;
@@ -13,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::ResourceExt;
+use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
+use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::MAX_TASKSERV_STEPS;
 use provisioning_api::shared::RunsSteps;
@@ -28,7 +30,7 @@ use provisioning_sdk::request::{RunnerRequest, Script, ScriptRequest};
 
 use crate::bundles::{Offered, offered};
 use crate::context::Context;
-use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, in_namespace};
+use crate::engine::kind::{Kind, Task, WorkspaceView, all_in_namespace, by_name, in_namespace};
 use crate::engine::observe::suspended;
 use crate::error::Error;
 use crate::probes::ask_for_a_look;
@@ -54,16 +56,21 @@ const LOST_SIGHT: [&str; 2] = ["Unreachable", "HostKeyMismatch"];
 pub struct Facts {
     /// Names of the Servers that the spec means, or why that cannot be said.
     pub members: Result<Vec<String>, Standing>,
-    /// These Servers, and then those that have steps yet or have it on their lists; `None` where there is none.
+    /// These Servers, and then those that have steps yet or have it on their lists; `None` where there is none that can
+    /// be read.
     pub servers: Vec<(String, Option<Server>)>,
     /// Other Taskservs on these Servers, by uid; where order matters, those too that want to be there.
     pub others: BTreeMap<String, Taskserv>,
     /// Those of them that go forward by themselves, by uid; known only where order matters.
     pub at_work: BTreeSet<String>,
+    /// Why some of these begin nothing just now, by uid.
+    pub at_rest: BTreeMap<String, String>,
     /// Servers that its scripts are told of; `None` where there is none.
     pub peers: BTreeMap<String, Option<Server>>,
     /// Names of all Servers, for "did you mean".
     pub known_servers: Vec<String>,
+    /// Names of Servers that are there and cannot be read. What is on them is not known.
+    pub unreadable: BTreeSet<String>,
     /// Bundles on offer.
     pub bundles: Vec<Offered>,
     /// What its probes ask, and what is thought of it by now.
@@ -79,7 +86,7 @@ impl Facts {
         self.members.as_deref().map_err(Clone::clone)
     }
 
-    /// One of the Servers, if it is there.
+    /// One of the Servers, if it is there and can be read.
     fn server(&self, name: &str) -> Option<&Server> {
         self.servers.iter().find(|(other, _)| other == name).and_then(|(_, server)| server.as_ref())
     }
@@ -99,13 +106,23 @@ impl Kind for Taskserv {
         Ok(facts)
     }
 
-    fn graph(&self, facts: &Facts, _: &[StepStatus]) -> Result<Graph, Standing> {
-        graph::draw(self, facts)
+    fn graph(&self, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
+        match self.metadata.deletion_timestamp {
+            Some(_) => Ok(graph::farewell(self, facts, settled)),
+            None => graph::draw(self, facts),
+        }
+    }
+
+    fn take_on(&self, facts: &Facts, steps: &mut Vec<StepStatus>) {
+        debts::take_on(self, facts, steps);
     }
 
     fn task(&self, facts: &Facts, step: &StepStatus) -> Result<Task, String> {
         let name = server_of(&step.id).ok_or("the step names no server")?;
-        let server = facts.server(name).ok_or_else(|| format!("Server '{name}' is gone"))?;
+        let server = facts.server(name).ok_or_else(|| match facts.unreadable.contains(name) {
+            true => inputs::cannot_be_read(name),
+            false => format!("Server '{name}' is gone"),
+        })?;
         let target = crate::server::target(server).ok_or_else(|| format!("Server '{name}' has no address yet"))?;
         let extension = bundle_of(self, server, &step.id).ok_or("no bundle was chosen yet")?;
         let timeouts = inputs::timeouts(facts, &extension.digest);
@@ -229,29 +246,37 @@ pub(crate) fn within_sight<'a>(
 /// Everything from the caches.
 fn look(taskserv: &Taskserv, ctx: &Context) -> Facts {
     let namespace = taskserv.namespace().unwrap_or_default();
-    let all = in_namespace(&ctx.stores.servers, &namespace);
+    let all = all_in_namespace(&ctx.stores.servers, &namespace);
     let readable: Vec<&Server> = all.iter().filter_map(|guarded| guarded.0.as_ref().ok()).collect();
+    let unreadable = all.iter().filter(|guarded| guarded.0.is_err()).map(|guarded| guarded.meta()).collect();
     let other = |name: &str| by_name(&ctx.stores.taskservs, &namespace, name);
-    let mut facts = facts(taskserv, &readable, other, offered(ctx));
+    let mut facts = facts(taskserv, &readable, unreadable, other, offered(ctx));
     if order::matters(&facts.bundles) {
         let all = in_namespace(&ctx.stores.taskservs, &namespace);
         let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
         order::meet(&mut facts, taskserv, all, |other| suspended(&ctx.stores, other, None).is_some());
     }
+    let at_rest =
+        facts.others.iter().filter_map(|(uid, other)| Some((uid.clone(), suspended(&ctx.stores, other, None)?)));
+    facts.at_rest = at_rest.collect();
     let questions = probing::questions(taskserv, &facts.bundles, |name| facts.server(name).cloned());
     facts.probes = ctx.probing.opinions(taskserv, questions);
     facts
 }
 
-/// (pure) What concerns a Taskserv, of all Servers and Taskservs of its namespace; nothing of its probes.
+/// (pure) What concerns a Taskserv, of all Servers and Taskservs of its namespace. Probes, and who is at rest, come after.
 fn facts(
     taskserv: &Taskserv,
     all: &[&Server],
+    mut unreadable: Vec<&ObjectMeta>,
     other: impl Fn(&str) -> Option<Taskserv>,
     bundles: Vec<Offered>,
 ) -> Facts {
     let uid = taskserv.uid().unwrap_or_default();
-    let members = select::members(taskserv, all.iter().copied());
+    // What goes with its server needs no reading.
+    unreadable.retain(|server| server.deletion_timestamp.is_none());
+    let members = all.iter().map(|server| &server.metadata).chain(unreadable.iter().copied());
+    let members = select::members(taskserv, members);
     let mut names: Vec<String> = members.clone().unwrap_or_default();
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     let with_steps = steps.iter().filter_map(|step| server_of(&step.id).map(str::to_owned));
@@ -275,8 +300,10 @@ fn facts(
     Facts {
         others: known.collect(),
         at_work: BTreeSet::new(),
+        at_rest: BTreeMap::new(),
         peers: taskserv.spec.peers.values().flatten().map(|name| find(name.clone())).collect(),
         known_servers: all.iter().map(|server| server.name_any()).collect(),
+        unreadable: unreadable.iter().filter_map(|server| server.name.clone()).collect(),
         bundles,
         probes: Vec::new(),
         members,

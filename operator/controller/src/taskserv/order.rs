@@ -36,7 +36,8 @@ pub(crate) fn meet<'a>(
     for other in all.filter(|other| other.uid() != taskserv.uid()) {
         let uid = other.uid().unwrap_or_default();
         let servers = facts.servers.iter().filter_map(|(_, server)| server.as_ref());
-        let is_near = facts.others.contains_key(&uid) || servers.into_iter().any(|server| select::means(other, server));
+        let is_near =
+            facts.others.contains_key(&uid) || servers.into_iter().any(|server| select::means(other, &server.metadata));
         if !is_near {
             continue;
         }
@@ -83,7 +84,7 @@ pub(crate) fn around(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted
         let way = match entry.state {
             InstalledState::Installed => Way::Seen,
             InstalledState::Installing | InstalledState::Removing => {
-                let goes_on = at_work && !keeper(facts, &server.name_any(), entry).has_failed;
+                let goes_on = at_work && !keeper(facts, &server.name_any(), &entry.by, entry).has_failed;
                 if goes_on { Way::Coming } else { Way::Stopped }
             }
         };
@@ -91,7 +92,7 @@ pub(crate) fn around(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted
         near.push(Near { package, by: entry.by.name.clone(), way });
     }
     let at_work = facts.others.values().filter(|other| other.uid().is_some_and(|uid| facts.at_work.contains(&uid)));
-    for other in at_work.filter(|other| select::means(other, server)) {
+    for other in at_work.filter(|other| select::means(other, &server.metadata)) {
         let unlisted = expected(other, facts);
         let unlisted = unlisted.into_iter().filter(|package| place::find(server, &package.name).is_none());
         near.extend(unlisted.map(|package| Near { package, by: other.name_any(), way: Way::Coming }));

@@ -259,11 +259,15 @@ fn refuse_unfit(
             continue;
         }
         let requirer = wanted.required_by.first().map_or("it", String::as_str);
-        let is_ours = entry.is_some_and(|entry| concerns(entry, uid));
-        let is_there = is_ours || entry.is_some_and(|entry| entry.digest == wanted.digest);
+        let is_there = entry.is_some_and(|entry| entry.by.uid != uid && entry.digest == wanted.digest);
         if taskserv.spec.dependencies == Dependencies::Strict && !is_there {
-            let has =
-                entry.map_or_else(|| "no such extension".to_owned(), |entry| format!("version {}", entry.version));
+            let has = match entry {
+                None => "no such extension".to_owned(),
+                Some(entry) if entry.by.uid == uid => {
+                    format!("version {}, which nobody else looks after", entry.version)
+                }
+                Some(entry) => format!("version {}", entry.version),
+            };
             return invalid(format!(
                 "spec.dependencies is Strict, '{requirer}' requires '{}', and Server '{name}' has {has}: install {} there \
                  with a Taskserv of its own first, or set spec.dependencies to Auto",

@@ -36,9 +36,11 @@ fn facts(opinion: Opinion) -> Facts {
         members: Ok(vec!["heron".to_owned()]),
         others: BTreeMap::new(),
         at_work: BTreeSet::new(),
+        at_rest: BTreeMap::new(),
         servers: Vec::new(),
         peers: BTreeMap::new(),
         known_servers: Vec::new(),
+        unreadable: BTreeSet::new(),
         bundles: Vec::new(),
         probes: vec![(question, opinion)],
     }

@@ -19,6 +19,8 @@ pub(crate) struct Claim {
     pub(crate) digest: String,
     /// Whether it is wanted for its own sake, with the parameters of the spec.
     pub(crate) is_own: bool,
+    /// Whether the Taskserv looks after nothing but its own extension, and this is another one.
+    pub(crate) declines: bool,
     /// Whether the Taskserv has installed and checked it with these inputs. `None`: the inputs are not known just now.
     pub(crate) done: Option<bool>,
 }
@@ -30,15 +32,21 @@ pub(crate) struct Work {
     pub(crate) open: bool,
     /// Something may be there that has to be removed by it.
     pub(crate) owed: bool,
+    /// Whether it removes at all what it, or who had it before, has installed.
+    pub(crate) removes: bool,
 }
 
-/// How the Taskserv of an entry stands that looks after it.
+/// How a Taskserv stands that looks after an entry, or might.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Keeper {
     /// The extension is its own, not only required.
     pub(crate) is_own: bool,
-    /// It has failed for good, and nothing of it is open.
+    /// It has failed for good, or begins nothing just now, and nothing of it is open.
     pub(crate) has_failed: bool,
+    /// Something of it may be there that would have to be removed.
+    pub(crate) owes: bool,
+    /// It looks after nothing but its own extension, this is another one, and nothing of it is open.
+    pub(crate) declines: bool,
 }
 
 /// The entries of a server as a Taskserv would have them now; equal ones where it has nothing to change.
@@ -47,14 +55,14 @@ pub(crate) fn next(
     me: &InstalledFor,
     claims: &[Claim],
     work: impl Fn(&str) -> Work,
-    keeper: impl Fn(&Installed) -> Keeper,
+    others: impl Fn(&InstalledFor, &Installed) -> Keeper,
 ) -> Vec<Installed> {
     let mut next = Vec::with_capacity(list.len());
     for entry in list {
         let name = entry.extension.as_str();
         match claims.iter().find(|claim| claim.name == name) {
-            Some(claim) => next.push(hold(entry, me, claim, work(name), keeper(entry))),
-            None if concerns(entry, &me.uid) => next.extend(leave(entry, me, work(name))),
+            Some(claim) => next.push(hold(entry, me, claim, work(name), |user| others(user, entry))),
+            None if concerns(entry, &me.uid) => next.extend(leave(entry, me, work(name), |user| others(user, entry))),
             None => next.push(entry.clone()),
         }
     }
@@ -70,23 +78,37 @@ fn fresh(me: &InstalledFor, claim: &Claim) -> Installed {
         digest: claim.digest.clone(),
         state: if claim.done == Some(true) { InstalledState::Installed } else { InstalledState::Installing },
         by: me.clone(),
+        inherited_from: None,
         required_by: vec![me.clone()],
     }
 }
 
 /// An entry that the Taskserv wants: it joins, and looks after it where that falls to it.
-fn hold(entry: &Installed, me: &InstalledFor, claim: &Claim, work: Work, keeper: Keeper) -> Installed {
+fn hold(
+    entry: &Installed,
+    me: &InstalledFor,
+    claim: &Claim,
+    work: Work,
+    others: impl Fn(&InstalledFor) -> Keeper,
+) -> Installed {
     let is_ours = entry.by.uid == me.uid;
     if entry.state == InstalledState::Removing {
         // Wanted again before it was removed, or just after.
-        return if is_ours && !work.open { fresh(me, claim) } else { entry.clone() };
+        let anew = || Installed { inherited_from: entry.inherited_from.clone(), ..fresh(me, claim) };
+        return if is_ours && !work.open { anew() } else { entry.clone() };
     }
     let mut next = entry.clone();
+    if is_ours && !work.open && work.owed {
+        next.inherited_from = None;
+    }
     if !next.required_by.iter().any(|user| user.uid == me.uid) {
         next.required_by.push(me.clone());
         next.required_by.sort();
     }
-    let takes_over = !is_ours && falls_to(&next, me, claim, keeper);
+    let takes_over = !is_ours && falls_to(&next, me, claim, &others);
+    if takes_over && others(&entry.by).owes {
+        next.inherited_from = Some(entry.by.clone());
+    }
     if takes_over || (is_ours && !work.open && next.digest != claim.digest) {
         next.by = me.clone();
         next.version.clone_from(&claim.version);
@@ -103,35 +125,53 @@ fn hold(entry: &Installed, me: &InstalledFor, claim: &Claim, work: Work, keeper:
 }
 
 /// Whether a Taskserv takes the place of the one that looks after an entry.
-fn falls_to(entry: &Installed, me: &InstalledFor, claim: &Claim, keeper: Keeper) -> bool {
+fn falls_to(entry: &Installed, me: &InstalledFor, claim: &Claim, others: impl Fn(&InstalledFor) -> Keeper) -> bool {
+    let keeper = others(&entry.by);
+    if keeper.is_own || claim.declines {
+        return false;
+    }
+    let mut heirs = entry.required_by.iter().filter(|user| user.uid == me.uid || !others(user).declines);
+    // Upwards only, so that two that fail do not hand it to each other for ever. Who declines does not take it back.
+    let heir = if keeper.declines { heirs.next() } else { heirs.find(|user| user.uid > entry.by.uid) };
+    let is_heir = heir.is_some_and(|user| user.uid == me.uid);
     match entry.state {
         // Whose own extension it is, its parameters count; and another version that all agree to has to be brought.
-        InstalledState::Installed => !keeper.is_own && (claim.is_own || entry.digest != claim.digest),
-        // Upwards only, so that two that fail do not hand it to each other for ever.
-        InstalledState::Installing => {
-            let heir = entry.required_by.iter().find(|user| user.uid > entry.by.uid);
-            let next = claim.is_own || heir.is_some_and(|user| user.uid == me.uid);
-            !keeper.is_own && keeper.has_failed && next
-        }
+        InstalledState::Installed => claim.is_own || entry.digest != claim.digest || (keeper.declines && is_heir),
+        InstalledState::Installing => (keeper.has_failed || keeper.declines) && (claim.is_own || is_heir),
         InstalledState::Removing => false,
     }
 }
 
 /// An entry that the Taskserv no longer wants. `None`: nobody does, and nothing has to be removed.
-fn leave(entry: &Installed, me: &InstalledFor, work: Work) -> Option<Installed> {
-    if work.open {
-        return Some(entry.clone());
-    }
+fn leave(
+    entry: &Installed,
+    me: &InstalledFor,
+    work: Work,
+    others: impl Fn(&InstalledFor) -> Keeper,
+) -> Option<Installed> {
+    let is_ours = entry.by.uid == me.uid;
     let mut next = entry.clone();
+    // Its own steps know of it by now.
+    if is_ours && work.owed {
+        next.inherited_from = None;
+    }
+    if work.open {
+        return Some(next);
+    }
     next.required_by.retain(|user| user.uid != me.uid);
-    match next.required_by.first().cloned() {
-        Some(first) => {
-            if next.by.uid == me.uid {
-                next.by = first;
+    // One that declines is left with it only where all do.
+    let heir = next.required_by.iter().find(|user| !others(user).declines).or(next.required_by.first());
+    match heir.cloned() {
+        Some(heir) => {
+            if is_ours {
+                next.by = heir;
+            }
+            if is_ours && work.owed {
+                next.inherited_from = Some(me.clone());
             }
             Some(next)
         }
-        None if work.owed => {
+        None if work.owed || (is_ours && work.removes && entry.inherited_from.is_some()) => {
             next.state = InstalledState::Removing;
             next.by = me.clone();
             Some(next)
@@ -149,7 +189,9 @@ pub(crate) fn bury(list: &mut Vec<Installed>, gone: impl Fn(&InstalledFor) -> bo
             return true;
         }
         let Some(first) = entry.required_by.first().cloned() else { return false };
-        entry.by = first;
+        let former = std::mem::replace(&mut entry.by, first);
+        // What it did is not known.
+        entry.inherited_from.get_or_insert(former);
         true
     });
 }
@@ -168,6 +210,7 @@ mod tests {
             version: "1.0.0".to_owned(),
             digest: format!("#{name}-1"),
             is_own: false,
+            declines: false,
             done: Some(false),
         }
     }
@@ -187,13 +230,13 @@ mod tests {
         list.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
-    const NOTHING: Work = Work { open: false, owed: false };
-    const OPEN: Work = Work { open: true, owed: true };
-    const OWED: Work = Work { open: false, owed: true };
+    const NOTHING: Work = Work { open: false, owed: false, removes: true };
+    const OPEN: Work = Work { open: true, owed: true, removes: true };
+    const OWED: Work = Work { open: false, owed: true, removes: true };
 
     /// One pass of a Taskserv that nothing else is known of.
     fn pass(list: &mut Vec<Installed>, name: &str, claims: &[Claim], work: Work) -> String {
-        *list = next(list, &user(name), claims, |_| work, |_| Keeper::default());
+        *list = next(list, &user(name), claims, |_| work, |_, _| Keeper::default());
         told(list)
     }
 
@@ -259,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_failed_keeper_is_followed_by_the_next_one_and_never_by_an_earlier_one() {
-        let failed = |_: &Installed| Keeper { has_failed: true, is_own: false };
+        let failed = |_: &InstalledFor, _: &Installed| Keeper { has_failed: true, ..Keeper::default() };
         let mut reeds = Vec::new();
         for name in ["bittern", "avocet", "curlew"] {
             pass(&mut reeds, name, &[claim("lib")], NOTHING);
@@ -273,6 +316,41 @@ mod tests {
         for name in ["avocet", "bittern", "avocet"] {
             assert_eq!(turn(&mut reeds, name), "lib #lib-1 Installing by curlew for avocet+bittern+curlew");
         }
+    }
+
+    #[test]
+    fn who_declines_is_left_with_it_only_where_all_do_and_gives_it_to_whoever_comes() {
+        let strict = |names: &'static str| {
+            move |user: &InstalledFor, _: &Installed| Keeper {
+                declines: names.contains(&user.name),
+                ..Keeper::default()
+            }
+        };
+        let turn = |reeds: &mut Vec<Installed>, name: &str, claims: &[Claim], names: &'static str| {
+            *reeds = next(reeds, &user(name), claims, |_| NOTHING, strict(names));
+            told(reeds)
+        };
+        let declining = || Claim { declines: true, ..claim("lib") };
+        let mut reeds = Vec::new();
+        pass(&mut reeds, "avocet", &[done(claim("lib"))], NOTHING);
+        turn(&mut reeds, "bittern", &[declining()], "bittern");
+        turn(&mut reeds, "curlew", &[claim("lib")], "bittern");
+        assert_eq!(turn(&mut reeds, "avocet", &[], "bittern"), "lib #lib-1 Installed by curlew for bittern+curlew");
+        assert_eq!(turn(&mut reeds, "curlew", &[], "bittern"), "lib #lib-1 Installed by bittern for bittern");
+        assert_eq!(
+            turn(&mut reeds, "avocet", &[claim("lib")], "bittern"),
+            "lib #lib-1 Installing by avocet for avocet+bittern"
+        );
+        // It takes nothing over from one that has failed, and is passed over.
+        turn(&mut reeds, "curlew", &[claim("lib")], "bittern");
+        let failed = |user: &InstalledFor, entry: &Installed| Keeper {
+            has_failed: user.name == "avocet",
+            ..strict("bittern")(user, entry)
+        };
+        reeds = next(&reeds, &user("bittern"), &[declining()], |_| NOTHING, failed);
+        assert!(told(&reeds).starts_with("lib #lib-1 Installing by avocet"), "{}", told(&reeds));
+        reeds = next(&reeds, &user("curlew"), &[claim("lib")], |_| NOTHING, failed);
+        assert!(told(&reeds).starts_with("lib #lib-1 Installing by curlew"), "{}", told(&reeds));
     }
 
     #[test]
@@ -290,7 +368,7 @@ mod tests {
             "lib #lib-2 Installing by bittern for avocet+bittern"
         );
         // It stays with it, even where it fails: nobody else knows its parameters.
-        let failed = |_: &Installed| Keeper { has_failed: true, is_own: true };
+        let failed = |_: &InstalledFor, _: &Installed| Keeper { has_failed: true, is_own: true, ..Keeper::default() };
         let kept = next(&reeds, &user("curlew"), &[claim("lib")], |_| NOTHING, failed);
         assert_eq!(told(&kept), "lib #lib-2 Installing by bittern for avocet+bittern+curlew");
     }
@@ -326,6 +404,35 @@ mod tests {
     }
 
     #[test]
+    fn an_heir_that_did_nothing_removes_what_was_left_to_it() {
+        let heir = |work: Work| {
+            let mut reeds = Vec::new();
+            pass(&mut reeds, "avocet", &[claim("lib")], NOTHING);
+            pass(&mut reeds, "bittern", &[claim("lib")], NOTHING);
+            pass(&mut reeds, "avocet", &[], work);
+            assert_eq!(told(&reeds), "lib #lib-1 Installing by bittern for bittern");
+            reeds
+        };
+        let removing = "lib #lib-1 Removing by bittern for ";
+        let mut reeds = heir(OWED);
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), removing);
+        // Until its own steps say so, whatever was written in between.
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), removing);
+        assert_eq!(pass(&mut reeds, "bittern", &[], OPEN), removing);
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), "");
+        // Wanted again, and left again.
+        let mut reeds = heir(OWED);
+        pass(&mut reeds, "bittern", &[], NOTHING);
+        pass(&mut reeds, "bittern", &[claim("lib")], NOTHING);
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), removing);
+        // Nothing was done, or it is to stay.
+        let mut reeds = heir(NOTHING);
+        assert_eq!(pass(&mut reeds, "bittern", &[], NOTHING), "");
+        let mut reeds = heir(OWED);
+        assert_eq!(pass(&mut reeds, "bittern", &[], Work { removes: false, ..NOTHING }), "");
+    }
+
+    #[test]
     fn who_was_forced_away_is_taken_out_and_followed() {
         let mut reeds = Vec::new();
         for name in ["avocet", "bittern"] {
@@ -350,32 +457,55 @@ mod tests {
         };
         for _ in 0..2_000 {
             let (mut reeds, mut wants, mut works) = (Vec::new(), [false; 3], [NOTHING; 3]);
+            // Whether something is on the machine, and whether the open run removes it.
+            let (mut there, mut removes) = (false, false);
             for _ in 0..40 {
                 let who = usize::try_from(dice(3)).unwrap();
                 let me = user(names[who]);
                 let holds = |reeds: &[Installed]| reeds.first().is_some_and(|entry: &Installed| entry.by == me);
+                let look = |reeds: &[Installed], works: [Work; 3], wants: [bool; 3]| {
+                    let done = works[who] == OWED;
+                    let claims = [Claim { done: Some(done), ..claim("lib") }];
+                    let claims = if wants[who] { &claims[..] } else { &[] };
+                    let others = |other: &InstalledFor, _: &Installed| Keeper {
+                        has_failed: !works.iter().any(|work| work.open),
+                        owes: names.iter().zip(works).any(|(name, work)| other.name == *name && work.owed),
+                        ..Keeper::default()
+                    };
+                    next(reeds, &me, claims, |_| works[who], others)
+                };
+                let leaves = |reeds: &[Installed]| reeds.iter().any(|entry| entry.state == InstalledState::Removing);
                 match dice(5) {
                     0 => wants[who] = !wants[who],
                     // A step begins only where the entry says so.
-                    1 if holds(&reeds) && !works.iter().any(|work| work.open) => works[who] = OPEN,
-                    2 if works[who].open => works[who] = if wants[who] { OWED } else { NOTHING },
+                    1 if holds(&reeds) && !works.iter().any(|work| work.open) => {
+                        reeds = look(&reeds, works, wants);
+                        if holds(&reeds) && (wants[who] || leaves(&reeds)) {
+                            works[who] = OPEN;
+                            removes = leaves(&reeds);
+                            there |= !removes;
+                        }
+                    }
+                    // Its end is seen by a pass that begins with the open run.
+                    2 if works[who].open => {
+                        reeds = look(&reeds, works, wants);
+                        works[who] = if removes { NOTHING } else { OWED };
+                        there &= !removes;
+                    }
                     3 if dice(4) == 0 && !works[who].open => {
                         bury(&mut reeds, |user| *user == me);
                         (wants[who], works[who]) = (false, NOTHING);
+                        there &= !reeds.is_empty();
                     }
                     _ => {
-                        let done = works[who] == OWED;
-                        let claims = [Claim { done: Some(done), ..claim("lib") }];
-                        let claims = if wants[who] { &claims[..] } else { &[] };
-                        let failed =
-                            |_: &Installed| Keeper { has_failed: !works.iter().any(|work| work.open), is_own: false };
-                        reeds = next(&reeds, &me, claims, |_| works[who], failed);
+                        reeds = look(&reeds, works, wants);
                         // What another one looks after is none of its work any more.
                         if !holds(&reeds) && !works[who].open {
                             works[who] = NOTHING;
                         }
                     }
                 }
+                assert!(!there || !reeds.is_empty(), "what is there is listed");
                 let Some(entry) = reeds.first() else { continue };
                 assert_eq!(reeds.len(), 1);
                 let removing = entry.state == InstalledState::Removing;
@@ -385,12 +515,15 @@ mod tests {
                 assert!(open.is_none_or(|(name, _)| entry.by.name == *name), "{} although {open:?}", told(&reeds));
             }
             // At rest everybody who wants it is in, and nobody else.
-            works.iter_mut().zip(wants).for_each(|(work, wants)| work.open &= wants);
-            for _ in 0..4 {
+            for pass in 0..6 {
                 for who in 0..3 {
                     let claims = [Claim { done: Some(true), ..claim("lib") }];
                     let claims = if wants[who] { &claims[..] } else { &[] };
-                    reeds = next(&reeds, &user(names[who]), claims, |_| NOTHING, |_| Keeper::default());
+                    // What is being removed is removed by a run.
+                    let work = if pass % 2 == 0 { OPEN } else { NOTHING };
+                    let leaves = reeds.iter().any(|entry: &Installed| entry.state == InstalledState::Removing);
+                    let work = |_: &str| if leaves { work } else { NOTHING };
+                    reeds = next(&reeds, &user(names[who]), claims, work, |_, _| Keeper::default());
                 }
             }
             let inside: Vec<String> =

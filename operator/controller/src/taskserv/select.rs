@@ -2,27 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use kube::ResourceExt;
+use kube::api::ObjectMeta;
+use provisioning_api::Taskserv;
 use provisioning_api::conditions::reasons;
 use provisioning_api::taskserv::{LabelOperator, LabelRequirement, ServerSelector};
-use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
 
 /// Most Servers that a selector may match: what `status.servers` holds.
 pub(crate) const MAX_SELECTED: usize = 64;
 
-/// Names of the Servers, in the order of the spec or by name.
+/// Names of the Servers, in the order of the spec or by name. One that cannot be read has its labels all the same: it is
+/// none that leaves.
 ///
 /// # Errors
 /// More than an object can hold.
 pub(crate) fn members<'a>(
     taskserv: &Taskserv,
-    servers: impl Iterator<Item = &'a Server>,
+    servers: impl Iterator<Item = &'a ObjectMeta>,
 ) -> Result<Vec<String>, Standing> {
     if taskserv.spec.server_selector.is_none() {
         return Ok(taskserv.spec.servers.clone());
     }
-    let mut names: Vec<String> = servers.filter(|server| means(taskserv, server)).map(ResourceExt::name_any).collect();
+    let mut names: Vec<String> =
+        servers.filter(|server| means(taskserv, server)).filter_map(|server| server.name.clone()).collect();
     names.sort();
     if names.len() > MAX_SELECTED {
         let text = format!(
@@ -36,11 +38,14 @@ pub(crate) fn members<'a>(
 }
 
 /// Whether a Taskserv wants to be on a Server.
-pub(crate) fn means(taskserv: &Taskserv, server: &Server) -> bool {
+pub(crate) fn means(taskserv: &Taskserv, server: &ObjectMeta) -> bool {
+    let none = BTreeMap::new();
     match &taskserv.spec.server_selector {
         // One that is being deleted takes its services along; it is no place for new ones.
-        Some(selector) => server.metadata.deletion_timestamp.is_none() && matches(selector, server.labels()),
-        None => taskserv.spec.servers.contains(&server.name_any()),
+        Some(selector) => {
+            server.deletion_timestamp.is_none() && matches(selector, server.labels.as_ref().unwrap_or(&none))
+        }
+        None => server.name.as_ref().is_some_and(|name| taskserv.spec.servers.contains(name)),
     }
 }
 
@@ -64,6 +69,7 @@ fn holds(requirement: &LabelRequirement, labels: &BTreeMap<String, String>) -> b
 
 #[cfg(test)]
 mod tests {
+    use provisioning_api::Server;
     use serde_json::{Value, json};
 
     use super::*;
@@ -111,9 +117,9 @@ mod tests {
             "spec": {"extension": {"name": "tide"}, "serverSelector": {"matchLabels": {"shore": "north"}}}}))
         .unwrap();
         let shore = [server("plover", false), server("heron", false), server("egret", true)];
-        assert_eq!(members(&taskserv, shore.iter()).unwrap(), ["heron", "plover"]);
+        assert_eq!(members(&taskserv, shore.iter().map(|server| &server.metadata)).unwrap(), ["heron", "plover"]);
         let crowd: Vec<Server> = (0..65).map(|number| server(&format!("gull-{number}"), false)).collect();
-        let told = members(&taskserv, crowd.iter()).unwrap_err();
+        let told = members(&taskserv, crowd.iter().map(|server| &server.metadata)).unwrap_err();
         assert_eq!(told.reason, reasons::INVALID);
         assert!(told.message.starts_with("spec.serverSelector: it matches 65 Servers"), "{}", told.message);
     }

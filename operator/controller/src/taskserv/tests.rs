@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use provisioning_api::server::InstalledState;
 use provisioning_api::taskserv::Dependencies;
 use provisioning_extensions::Manifest;
 use provisioning_plan::conditions::State;
@@ -15,14 +16,24 @@ use crate::bundles::Contents;
 use crate::engine::decide::decide;
 use crate::engine::observe::Seen;
 
+mod debts;
+mod keepers;
+mod unreadable;
+
 /// All that there is in a namespace.
 #[derive(Default)]
 struct Marsh {
     servers: BTreeMap<String, Server>,
     taskservs: BTreeMap<String, Taskserv>,
+    /// Servers that cannot be read just now.
+    unreadable: Vec<String>,
+    /// Whether the workspace has no place for one more run.
+    is_full: bool,
     shelf: Vec<Offered>,
     /// Lists that were written, as API requests are counted.
     writes: usize,
+    /// Scripts that were begun, with the version of their bundle.
+    began: Vec<String>,
 }
 
 impl Marsh {
@@ -82,6 +93,10 @@ impl Marsh {
         self.apply(name, &json!({"extension": {"name": extension}, "servers": servers}));
     }
 
+    fn suspend(&mut self, name: &str, suspend: bool) {
+        self.taskservs.get_mut(name).unwrap().spec.suspend = suspend;
+    }
+
     fn delete(&mut self, name: &str) {
         let taskserv = self.taskservs.get_mut(name).unwrap();
         taskserv.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
@@ -90,12 +105,19 @@ impl Marsh {
     /// One pass; `ends` are the steps whose runs have ended since. What is told is the reason and the message.
     fn pass_with(&mut self, name: &str, ends: &[(&str, Outcome)]) -> Standing {
         let object = self.taskservs[name].clone();
-        let all: Vec<&Server> = self.servers.values().collect();
-        let mut facts = facts(&object, &all, |other| self.taskservs.get(other).cloned(), self.shelf.clone());
+        let (unreadable, all): (Vec<&Server>, Vec<&Server>) =
+            self.servers.values().partition(|server| self.unreadable.contains(&server.name_any()));
+        let unreadable = unreadable.into_iter().map(|server| &server.metadata).collect();
+        let mut facts =
+            facts(&object, &all, unreadable, |other| self.taskservs.get(other).cloned(), self.shelf.clone());
         if order::matters(&facts.bundles) {
             order::meet(&mut facts, &object, self.taskservs.values(), |other| other.spec.suspend);
         }
-        for (server, installed) in claims::changes(&object, &facts).unwrap_or_default() {
+        let rests = |taskserv: &Taskserv| taskserv.spec.suspend.then(|| format!("{} rests", taskserv.name_any()));
+        facts.at_rest = facts.others.iter().filter_map(|(uid, other)| Some((uid.clone(), rests(other)?))).collect();
+        let suspended = rests(&object).filter(|_| object.metadata.deletion_timestamp.is_none());
+        let changes = if suspended.is_none() { claims::changes(&object, &facts) } else { Ok(Vec::new()) };
+        for (server, installed) in changes.unwrap_or_default() {
             let known = self.servers.get_mut(&server).unwrap();
             known.status.get_or_insert_default().installed = installed;
             self.writes += 1;
@@ -115,7 +137,7 @@ impl Marsh {
             ssh_public_key: Some(String::new()),
         };
         let seen = Seen {
-            suspended: None,
+            suspended,
             retry_requested: false,
             wake_at: None,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -124,18 +146,33 @@ impl Marsh {
             facts,
             observed,
         };
-        let planned = decide(&seen, usize::MAX);
+        let planned = decide(&seen, if self.is_full { 0 } else { usize::MAX });
         let is_over = planned.decision.verdict == Verdict::Deleted && planned.next.held_by(&seen.facts).is_none();
-        // What was begun can be said.
         for id in &planned.decision.start {
-            let step = planned.decision.steps.iter().find(|step| step.id == *id).unwrap();
-            planned.next.task(&seen.facts, step).unwrap();
+            self.begin(&planned.next, &seen.facts, planned.decision.steps.iter().find(|step| step.id == *id).unwrap());
         }
         match is_over {
             true => self.taskservs.remove(name),
             false => self.taskservs.insert(name.to_owned(), planned.next),
         };
         planned.standing
+    }
+
+    /// What was begun can be said, and the server's list says so already.
+    fn begin(&mut self, taskserv: &Taskserv, facts: &Facts, step: &StepStatus) {
+        let Task::Runner { request: RunnerRequest::Script(script), .. } = taskserv.task(facts, step).unwrap() else {
+            panic!("{} runs no script", step.id)
+        };
+        let ScriptRequest { extension, script, .. } = script;
+        self.began.push(format!("{} {}", step.id, extension.version));
+        let entry = server_of(&step.id).and_then(|name| place::find(&self.servers[name], &extension.name)).unwrap();
+        assert_eq!((entry.by.name.clone(), &entry.digest), (taskserv.name_any(), &extension.digest), "{}", step.id);
+        match script {
+            Script::Install => assert_eq!(entry.state, InstalledState::Installing, "{}", step.id),
+            Script::Uninstall => assert_eq!(entry.state, InstalledState::Removing, "{}", step.id),
+            Script::Check => assert_ne!(entry.state, InstalledState::Removing, "{}", step.id),
+            Script::Named(name) => panic!("a Taskserv runs {name}"),
+        }
     }
 
     fn pass(&mut self, name: &str) -> Standing {
