@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `commands` | the commands: arguments, and what they do |
 //! | `groups`, `complete` | the groups of commands, aliases, help; completion in shells |
-//! | `kinds`, `item`, `manifest`, `schema`, `make` | kinds and objects: names, reading, checking, making |
+//! | `kinds`, `names`, `item`, `manifest`, `schema`, `make` | kinds and objects: names, reading, checking, making |
 //! | `builtin`, `offers`, `scaffold` | extensions: those of this program, those on offer, new ones |
 //! | `cluster`, `kubeconfig`, `request`, `applying`, `watching`, `goal` | which cluster, requests, watches, waiting |
 //! | `chain` | (pure) from an object to the cause |
@@ -32,6 +32,7 @@ mod kubeconfig;
 mod logline;
 mod make;
 mod manifest;
+mod names;
 mod offers;
 mod output;
 mod request;

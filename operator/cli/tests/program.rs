@@ -174,6 +174,54 @@ fn exit_codes_are_those_of_the_page() {
 }
 
 #[test]
+fn what_can_name_no_object_never_becomes_a_part_of_an_address() {
+    let (address, notes) = server(Objects::new());
+    let desk = Desk::new().with_server(&address);
+    let lines = [
+        "delete server NAME",
+        "delete server heron NAME --ignore-not-found",
+        "server delete NAME",
+        "delete server NAME --dry-run=client",
+        "server show NAME",
+        "show tsv NAME",
+        "why bwf NAME",
+        "logs server NAME",
+        "tree cluster NAME",
+        "watch server NAME",
+        "wait server NAME",
+        "retry server NAME",
+        "suspend server NAME",
+        "skip NAME step",
+        "server create NAME",
+        "generate server NAME",
+        "generate server heron -n NAME",
+        "generate workspace NAME",
+        "workspace init NAME",
+        "workspace use NAME",
+        "list -n NAME",
+        "delete server heron -n NAME",
+        "extension list --system-namespace NAME",
+        "apply -f wrong.yaml",
+        "apply -f wrong.yaml --dry-run=client",
+        "diff -f wrong.yaml",
+        "delete -f wrong.yaml",
+    ];
+    for name in ["#", "?", "..", "../x", "%2e", "%23", "heron?x=", "heron#", "Heron"] {
+        let manifest = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Workspace",
+            "metadata": {"name": name}, "spec": {}});
+        fs::write(desk.path("wrong.yaml"), manifest.to_string()).unwrap();
+        for line in lines {
+            let output = desk.run(&line.replace("NAME", name));
+            let told = (code(&output), out(&output), err(&output).contains("can't be a name"));
+            assert_eq!(told, (2, String::new(), true), "{line}, {name}: {}", err(&output));
+        }
+    }
+    let output = desk.command(Path::new(PROGRAM)).args(["generate", "server", "heron", "--labels", "a b=c"]).output();
+    assert_eq!(code(&output.unwrap()), 2);
+    assert_eq!(*notes.lock().unwrap(), [""; 0]);
+}
+
+#[test]
 fn a_link_makes_it_a_plugin_of_kubectl() {
     let desk = Desk::new();
     let link = desk.path("kubectl-provisioning");

@@ -55,14 +55,9 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments) -> Res
     objects(written, &arguments.how, cluster).await
 }
 
-/// Deletes objects of a kind by name.
-pub(crate) async fn of_kind(
-    kind: Kind,
-    names: Vec<String>,
-    how: &How,
-    cluster: &ClusterArguments,
-) -> Result<Exit, Error> {
-    objects(names.into_iter().map(|name| (Target { kind, name }, None)).collect(), how, cluster).await
+/// Deletes objects that are named.
+pub(crate) async fn of_kind(targets: Vec<Target>, how: &How, cluster: &ClusterArguments) -> Result<Exit, Error> {
+    objects(targets.into_iter().map(|target| (target, None)).collect(), how, cluster).await
 }
 
 async fn objects(written: Written, how: &How, cluster: &ClusterArguments) -> Result<Exit, Error> {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::manifest::{self, Document};
 use crate::output::{self, Colour, Style, print};
-use crate::request::RequestError;
+use crate::request::{RequestError, check_address};
 
 /// Lines around a change.
 const CONTEXT: usize = 3;
@@ -73,6 +73,7 @@ async fn one(
     force: bool,
 ) -> Result<(Option<DynamicObject>, DynamicObject), RequestError> {
     let (resource, namespace) = place(document);
+    check_address(namespace, &document.name)?;
     let api: Api<DynamicObject> = match namespace {
         Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
         None => Api::all_with(cluster.client.clone(), &resource),

@@ -125,7 +125,7 @@ pub(crate) async fn skip(arguments: SkipArguments, cluster: &ClusterArguments) -
 /// `first`, `bwf/first` or `batch/first`.
 fn workflow(word: &str) -> Result<Target, Error> {
     match word.split_once('/') {
-        None => Ok(Target { kind: Kind::BatchWorkflow, name: word.to_owned() }),
+        None => Ok(Target::named(Kind::BatchWorkflow, word)?),
         Some(_) => match targets(&[word.to_owned()])?.as_slice() {
             [target] if target.kind == Kind::BatchWorkflow => Ok(target.clone()),
             _ => Err(Error::Usage(format!("{word} is no BatchWorkflow; only its steps can be passed over"))),

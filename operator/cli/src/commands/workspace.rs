@@ -20,6 +20,7 @@ use crate::item::Item;
 use crate::kinds::{Kind, Target};
 use crate::kubeconfig::set_namespace;
 use crate::make::{WorkspaceFlags, workspace_documents};
+use crate::names;
 use crate::output::{Format, Style, print, program};
 use crate::request::{RequestError, Scope, get, list};
 use crate::table::{Cell, Table};
@@ -78,7 +79,7 @@ struct List {
 #[derive(Debug, Args)]
 struct Use {
     /// Its namespace
-    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::namespaces))]
+    #[arg(value_name = "NAME", value_parser = names::argument, add = ArgValueCompleter::new(complete::namespaces))]
     name: String,
 }
 
