@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::exit::Exit;
+
 /// Prints a result and a line's end. A reader that has gone away (`| head`) is no error.
 pub(crate) fn line(text: &str) -> std::io::Result<()> {
     match writeln!(std::io::stdout().lock(), "{text}") {
@@ -96,13 +98,16 @@ pub(crate) fn program() -> &'static str {
     if name == "kubectl-provisioning" { "kubectl provisioning" } else { NAME }
 }
 
-/// Writes to standard output. A reader that has gone (`| head`) is no error, and ends the program.
+/// Writes to standard output. A reader that has gone (`| head`) is no error, and ends the program; a result that can't be
+/// written (a full disk) is one.
 pub(crate) fn print(text: &str) {
-    use std::io::Write;
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(Exit::Done as i32);
     }
+    eprintln!("error: failed to write to standard output: {error}");
+    std::process::exit(Exit::Failed as i32);
 }
 
 /// What a command is doing: a spinner on a terminal, plain lines elsewhere.

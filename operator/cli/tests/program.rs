@@ -375,3 +375,16 @@ fn a_reader_that_has_gone_is_no_error() {
         desk.command(Path::new("/bin/bash")).env("PATH", "/usr/bin:/bin").args(["-c", &line]).output().unwrap();
     assert_eq!(out(&output), "apiVersion: provisioning.dev/v1alpha1\n0\n", "{}", err(&output));
 }
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let desk = Desk::new();
+    for line in ["generate server heron", "exit-codes", "completion bash", "apply --dry-run=client -f heron.yaml"] {
+        fs::write(desk.path("heron.yaml"), out(&desk.run("generate server heron"))).unwrap();
+        let mut command = desk.command(Path::new(PROGRAM));
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command.args(line.split(' ')).stdout(full).output().unwrap();
+        assert_eq!(code(&output), 1, "{line}: {}", err(&output));
+        assert!(err(&output).starts_with("error: failed to write to standard output: "), "{line}: {}", err(&output));
+    }
+}
