@@ -12,6 +12,9 @@
 //! | `dry_run` | a flag of many commands |
 //! | `error`, `exit` | how it ends |
 
+// `output::tell` and `output::print` know what to do where nothing can be written; the macros panic.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 mod advice;
 mod applying;
 mod builtin;

@@ -15,6 +15,11 @@ pub(crate) fn line(text: &str) -> std::io::Result<()> {
     }
 }
 
+/// Tells something beside the result, on standard error. Where that is closed or full there is nobody to tell.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Prints an error with its causes, each once.
 pub(crate) fn error(error: &anyhow::Error) {
     let mut text = String::new();
@@ -25,7 +30,7 @@ pub(crate) fn error(error: &anyhow::Error) {
             text = format!("{text}{separator}{cause}");
         }
     }
-    eprintln!("error: {text}");
+    tell(&format!("error: {text}"));
 }
 
 /// A colour of the terminal's own palette.
@@ -106,7 +111,7 @@ pub(crate) fn print(text: &str) {
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(Exit::Done as i32);
     }
-    eprintln!("error: failed to write to standard output: {error}");
+    tell(&format!("error: failed to write to standard output: {error}"));
     std::process::exit(Exit::Failed as i32);
 }
 
@@ -133,7 +138,7 @@ impl Progress {
     pub(crate) fn step(&self, message: &str) {
         match &self.spinner {
             Some(spinner) => spinner.set_message(message.to_owned()),
-            None => eprintln!("{message}"),
+            None => tell(message),
         }
     }
 
@@ -142,6 +147,6 @@ impl Progress {
         if let Some(spinner) = self.spinner {
             spinner.finish_and_clear();
         }
-        eprintln!("{message}");
+        tell(message);
     }
 }

@@ -388,3 +388,23 @@ fn a_result_that_cannot_be_written_is_an_error() {
         assert!(err(&output).starts_with("error: failed to write to standard output: "), "{line}: {}", err(&output));
     }
 }
+
+#[test]
+fn nobody_to_tell_is_no_reason_to_break_off() {
+    let (address, _) = server([("/apis/provisioning.dev/v1alpha1/namespaces/first/servers", names(&[]))].into());
+    let (nowhere, empty) = (Desk::new(), Desk::new().with_server(&address));
+    let table = [
+        (&nowhere, "list", 6),
+        (&nowhere, "list srv/", 2),
+        (&empty, "list srv", 0),
+        (&empty, "show srv heron tern", 3),
+    ];
+    for (desk, line, expected) in table {
+        let mut command = desk.command(Path::new(PROGRAM));
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(code(&command.args(line.split(' ')).stderr(full).output().unwrap()), expected, "{line}");
+        let closed = format!("exec '{PROGRAM}' {line} 2>&-");
+        let output = desk.command(Path::new("/bin/sh")).args(["-c", &closed]).output().unwrap();
+        assert_eq!(code(&output), expected, "{line}");
+    }
+}

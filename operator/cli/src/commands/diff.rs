@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, ClusterArguments};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::manifest::{self, Document};
-use crate::output::{self, Colour, Style, print};
+use crate::output::{self, Colour, Style, print, tell};
 use crate::request::{RequestError, check_address};
 
 /// Lines around a change.
@@ -57,7 +57,7 @@ async fn compare(arguments: Arguments, cluster: &ClusterArguments, style: Style)
             }
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
-                eprintln!("error: {error}");
+                tell(&format!("error: {error}"));
                 let code = if error.exit() == Exit::Failed { Exit::Usage } else { error.exit() };
                 exit = if exit == Exit::Done { code } else { exit };
             }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::{Kind, kinds, known};
-use crate::output::{Format, Style, print};
+use crate::output::{Format, Style, print, tell};
 use crate::request::{Scope, list};
 use crate::table::{Cell, Table};
 
@@ -58,7 +58,7 @@ pub(crate) async fn objects(
     let lists = lists(&cluster, kinds, &scope, how.selector.as_deref()).await?;
     if lists.iter().all(|(_, items)| items.is_empty()) && matches!(how.output, None | Some(Format::Wide)) {
         let what = if let [kind] = kinds { kind.plural() } else { "objects" };
-        eprintln!("no {what} in {scope}");
+        tell(&format!("no {what} in {scope}"));
         return Ok(Exit::Done);
     }
     print(&shown(&lists, &scope, how.output, style, Timestamp::now())?);

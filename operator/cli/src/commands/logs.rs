@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::{Kind, Target, targets};
 use crate::logline::readable;
-use crate::output::{Style, print, program};
+use crate::output::{Style, print, program, tell};
 use crate::request::{RequestError, Scope, get};
 use crate::watching::{Selection, Update, watch};
 
@@ -202,7 +202,7 @@ async fn past(
     for run in &runs {
         let text = text(cluster, run).await?;
         if runs.len() > 1 {
-            eprintln!("--- {}, step {}, run {}", run.target, run.step, run.run);
+            tell(&format!("--- {}, step {}, run {}", run.target, run.step, run.run));
         }
         text.lines().for_each(|line| shown.line("", line));
     }
@@ -249,7 +249,7 @@ async fn kept(cluster: &Cluster, run: &Run) -> Result<String, LogsError> {
     let map = found.items.into_iter().next().ok_or_else(|| run.gone())?;
     let of = map.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_RUN)).cloned().unwrap_or_default();
     if of != run.run.to_string() {
-        eprintln!("note: the log of run {} is gone; this is that of run {of}, the last one that failed", run.run);
+        tell(&format!("note: the log of run {} is gone; this is that of run {of}, the last one that failed", run.run));
     }
     map.data.and_then(|mut data| data.remove("log")).ok_or_else(|| run.gone())
 }
@@ -336,12 +336,12 @@ async fn stream(cluster: &Cluster, run: Run, shown: Shown) -> Result<(), LogsErr
     let name = run.pod();
     let started = await_condition(pods.clone(), &name, |pod: Option<&Pod>| pod.is_some_and(has_started));
     if !matches!(tokio::time::timeout(START, started).await, Ok(Ok(_))) {
-        eprintln!(
+        tell(&format!(
             "note: the executor of {}, step {} has not started within {} s",
             run.target,
             run.step,
             START.as_secs()
-        );
+        ));
         return Ok(());
     }
     let parameters = LogParams { container: Some(EXECUTOR.to_owned()), follow: true, ..LogParams::default() };

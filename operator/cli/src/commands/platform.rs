@@ -16,7 +16,7 @@ use provisioning_platform::{
 };
 
 use crate::exit;
-use crate::output::{self, Progress};
+use crate::output::{self, Progress, tell};
 
 /// The group's arguments.
 #[derive(Debug, Args)]
@@ -172,7 +172,7 @@ async fn start(instance: &Instance, wait_timeout: Duration) -> Result<ExitCode> 
         Started::Now => format!("instance {name} is ready, after {:.1} s", begin.elapsed().as_secs_f64()),
         Started::AlreadyRunning => format!("instance {name} is already running"),
     });
-    eprintln!("export KUBECONFIG={}", instance.kubeconfig().display());
+    tell(&format!("export KUBECONFIG={}", instance.kubeconfig().display()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::{Item, Typed};
 use crate::kinds::{Target, targets};
-use crate::output::{Colour, Format, Style, print, program};
+use crate::output::{Colour, Format, Style, print, program, tell};
 use crate::request::{RequestError, get, list_hint};
 use crate::table::{Cell, Table};
 use crate::times::span;
@@ -67,7 +67,7 @@ pub(crate) async fn objects(
                 print(&format!("{separator}{}", shown(&item, how.output, style)?));
             }
             Err(error @ RequestError::NotFound { .. }) => {
-                eprintln!("error: {error}; {}", list_hint(target.kind, &cluster.namespace));
+                tell(&format!("error: {error}; {}", list_hint(target.kind, &cluster.namespace)));
                 exit = error.exit();
             }
             Err(error) => return Err(error.into()),

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::exit::{self, Exit};
 use crate::names;
 use crate::offers::{Offer, Shelf, gather};
-use crate::output::{Style, program};
+use crate::output::{Style, program, tell};
 use crate::request::RequestError;
 
 /// The group's arguments.
@@ -79,7 +79,7 @@ impl Place {
 }
 
 fn without_cluster(error: ClusterError) -> ClusterError {
-    eprintln!("note: what {} itself holds is shown with --local", program());
+    tell(&format!("note: what {} itself holds is shown with --local", program()));
     error
 }
 
