@@ -8,7 +8,7 @@
 //! | `builtin`, `offers`, `scaffold` | extensions: those of this program, those on offer, new ones |
 //! | `cluster`, `kubeconfig`, `request`, `applying`, `watching`, `goal` | which cluster, requests, watches, waiting |
 //! | `chain` | (pure) from an object to the cause |
-//! | `changes`, `columns`, `table`, `advice`, `logline`, `times`, `output` | (pure) what people read |
+//! | `changes`, `columns`, `table`, `advice`, `logline`, `safe`, `times`, `output` | (pure) what people read |
 //! | `dry_run` | a flag of many commands |
 //! | `error`, `exit` | how it ends |
 
@@ -39,6 +39,7 @@ mod names;
 mod offers;
 mod output;
 mod request;
+mod safe;
 mod scaffold;
 mod schema;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::Exit;
+use crate::safe::visible;
 
 /// Prints a result and a line's end. A reader that has gone away (`| head`) is no error.
 pub(crate) fn line(text: &str) -> std::io::Result<()> {
@@ -15,9 +16,9 @@ pub(crate) fn line(text: &str) -> std::io::Result<()> {
     }
 }
 
-/// Tells something beside the result, on standard error. Where that is closed or full there is nobody to tell.
+/// Tells something beside the result, on standard error, whatever others have put into it. Where that is closed or full there is nobody to tell.
 pub(crate) fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
 }
 
 /// Prints an error with its causes, each once.

@@ -408,3 +408,31 @@ fn nobody_to_tell_is_no_reason_to_break_off() {
         assert_eq!(code(&output), expected, "{line}");
     }
 }
+
+#[test]
+fn what_others_wrote_commands_no_terminal() {
+    let evil = "gone\n\u{1b}]0;title\u{7}\u{9b}2J";
+    let heron = json!({"metadata": {"name": "heron", "namespace": "first", "uid": "u", "generation": 1},
+        "spec": {"providerConfigRef": {"name": "local"}, "providerSize": "small", "image": {"id": evil}},
+        "status": {"observedGeneration": 1, "schema": 1,
+            "conditions": [{"type": "Ready", "status": "False", "reason": "StepFailed", "message": evil,
+                "observedGeneration": 1, "lastTransitionTime": "2026-05-04T10:00:05Z"}],
+            "steps": [{"id": "reach", "action": "Reach", "undo": "None", "inputHash": "v1:0", "phase": "Failed", "run": 1,
+                "class": "Invalid", "reason": "HostKeyChanged", "message": evil, "outputs": {"a": evil}}]}});
+    let list = json!({"metadata": {}, "items": [heron]});
+    let servers = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers";
+    let one = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers/heron";
+    let (address, _) = server([(servers, list), (one, heron)].into());
+    let desk = Desk::new().with_server(&address);
+    let wrong = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Workspace",
+        "metadata": {"name": "workspace", evil: 1}, "spec": {evil: 2}});
+    fs::write(desk.path("wrong.yaml"), wrong.to_string()).unwrap();
+    for line in ["show srv heron", "list srv -o wide", "tree srv/heron", "why srv heron", "apply -f wrong.yaml"] {
+        let output = desk.run(line);
+        let text = format!("{}{}", out(&output), err(&output));
+        assert!(text.contains("^[]0;title^G\\u{9b}2J"), "{line}: {text}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{line}: {text:?}");
+    }
+    let read: Value = serde_json::from_str(&out(&desk.run("show srv heron -o json"))).unwrap();
+    assert_eq!(read["status"]["conditions"][0]["message"], evil);
+}

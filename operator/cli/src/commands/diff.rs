@@ -15,6 +15,7 @@ use crate::exit::Exit;
 use crate::manifest::{self, Document};
 use crate::output::{self, Colour, Style, print, tell};
 use crate::request::{RequestError, check_address};
+use crate::safe::visible;
 
 /// Lines around a change.
 const CONTEXT: usize = 3;
@@ -124,6 +125,7 @@ fn unified(name: &str, before: &str, after: &str) -> String {
 
 fn coloured(text: &str, style: Style) -> String {
     let line = |line: &str| {
+        let line = &visible(line);
         let colour = match line.as_bytes().first() {
             Some(b'+') => Colour::Green,
             Some(b'-') => Colour::Red,
