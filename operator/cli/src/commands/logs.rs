@@ -254,7 +254,7 @@ async fn kept(cluster: &Cluster, run: &Run) -> Result<String, LogsError> {
     map.data.and_then(|mut data| data.remove("log")).ok_or_else(|| run.gone())
 }
 
-/// Logs as they are written, of all steps as they start.
+/// Logs as they are written, of all steps as they start; with a step, of that one, or of the object that it applies.
 async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown) -> Result<(), LogsError> {
     let scope = Scope::Namespace(cluster.namespace.clone());
     let own = Selection { kind: root.kind, scope: scope.clone(), name: Some(root.name().to_owned()), labels: None };
@@ -265,7 +265,7 @@ async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown
         name: None,
         labels: Some(LABEL_OWNER_UID.to_owned()),
     });
-    let mut family = Family { uids: BTreeSet::from([root.uid().to_owned()]), strangers: Vec::new() };
+    let mut family = Family::of(root, step);
     let mut updates = watch(cluster, std::iter::once(own).chain(children).collect::<Vec<_>>());
     let mut seen = BTreeSet::new();
     let mut streams = FuturesUnordered::new();
@@ -281,7 +281,7 @@ async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown
                     done = is_root && after.as_deref().is_none_or(|item| ended(item, step));
                     let Some(item) = after else { continue };
                     for item in family.with(*item) {
-                        for step in starting(&item, step.filter(|_| is_root)) {
+                        for step in starting(&item, family.only.as_deref()) {
                             let run = Run::of(&item, step);
                             if seen.insert(run.clone()) {
                                 streams.push(stream(cluster, run, shown));
@@ -295,22 +295,42 @@ async fn follow(cluster: &Cluster, root: &Item, step: Option<&str>, shown: Shown
     }
 }
 
-/// An object and all that was made by it, directly or not.
+/// The objects whose logs are followed.
 struct Family {
+    /// The object that was asked for, and all that was made by it, directly or not; or those of one child.
     uids: BTreeSet<String>,
+    /// The child that the step which was asked for applies, and the uid of the object that makes it: it may not be there yet.
+    child: Option<(Target, String)>,
+    /// The one step, where that has an executor of its own.
+    only: Option<String>,
     /// Objects whose owner was not seen yet, or belongs to somebody else.
     strangers: Vec<Item>,
 }
 
 impl Family {
+    fn of(root: &Item, step: Option<&str>) -> Self {
+        let asked = step.and_then(|id| root.steps().iter().find(|known| known.id == id));
+        let child = asked.and_then(child_of).map(|target| (target, root.uid().to_owned()));
+        let only = step.filter(|_| child.is_none()).map(str::to_owned);
+        let uids = if child.is_some() { BTreeSet::new() } else { BTreeSet::from([root.uid().to_owned()]) };
+        Self { uids, child, only, strangers: Vec::new() }
+    }
+
+    fn belongs(&self, item: &Item) -> bool {
+        let owner = item.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_OWNER_UID));
+        let is_child = self.child.as_ref().is_some_and(|(target, uid)| item.target() == *target && owner == Some(uid));
+        // A step with an executor has no objects below it.
+        let by_owner = self.only.is_none() && owner.is_some_and(|uid| self.uids.contains(uid));
+        self.uids.contains(item.uid()) || is_child || by_owner
+    }
+
     /// What belongs to it by this object: itself, and those that were made by it and seen before.
     fn with(&mut self, item: Item) -> Vec<Item> {
         self.strangers.retain(|other| other.uid() != item.uid());
         let mut found = Vec::new();
         let mut todo = vec![item];
         while let Some(item) = todo.pop() {
-            let owner = item.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_OWNER_UID));
-            if !self.uids.contains(item.uid()) && !owner.is_some_and(|uid| self.uids.contains(uid)) {
+            if !self.belongs(&item) {
                 self.strangers.push(item);
                 continue;
             }
@@ -323,11 +343,15 @@ impl Family {
     }
 }
 
+/// Whether an executor does a step, and writes a log. What applies, deletes or awaits an object is the operator's own work.
+fn has_executor(step: &StepStatus) -> bool {
+    ![StepAction::Apply, StepAction::Delete, StepAction::Wait].contains(&step.action)
+}
+
 /// Open steps that have an executor.
 fn starting<'a>(item: &'a Item, only: Option<&'a str>) -> impl Iterator<Item = &'a StepStatus> {
     let wanted = move |step: &&StepStatus| only.is_none_or(|only| step.id == only);
-    let without = [StepAction::Apply, StepAction::Delete, StepAction::Wait];
-    item.steps().iter().filter(move |step| step.is_open() && !without.contains(&step.action)).filter(wanted)
+    item.steps().iter().filter(|step| step.is_open() && has_executor(step)).filter(wanted)
 }
 
 /// One run's log until its end. A Pod that does not start is no error of this program: its step tells.
@@ -368,10 +392,15 @@ fn has_started(pod: &Pod) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+    use std::sync::Arc;
+
+    use futures::FutureExt;
     use serde_json::json;
+    use tokio::sync::Notify;
 
     use super::*;
-    use crate::item::tests::{server, step};
+    use crate::item::tests::{conditions, item, server, step};
     use crate::stub::{Stub, reply};
 
     const RUNNING: (&str, &str, &str) = ("False", "Running", "x");
@@ -383,12 +412,96 @@ mod tests {
             item.metadata.labels = Some([(LABEL_OWNER_UID.to_owned(), owner.to_owned())].into());
             item
         };
-        let mut family = Family { uids: BTreeSet::from(["uid-first".to_owned()]), strangers: Vec::new() };
+        let mut family = Family::of(&of("first", ""), None);
         let mut with = |item: Item| family.with(item).iter().map(|item| item.name().to_owned()).collect::<Vec<_>>();
         assert_eq!(with(of("heron", "uid-web")), [""; 0]);
         assert_eq!(with(of("curlew", "uid-other")), [""; 0]);
         assert_eq!(with(of("web", "uid-first")), ["web", "heron"]);
         assert_eq!(with(of("heron", "uid-web")), ["heron"]);
+    }
+
+    /// A workflow two of whose steps run: `cache` applies the Taskserv redis, `box` the Server heron.
+    fn two_children(phase: &str) -> Item {
+        let apply = |id: &str, why: &str| {
+            let mut apply = step(id, "Apply", phase);
+            apply["why"] = json!(why);
+            apply
+        };
+        item(
+            Kind::BatchWorkflow,
+            json!({"metadata": {"name": "first", "namespace": "first", "uid": "uid-first", "generation": 1,
+                    "resourceVersion": "7"},
+                "spec": {"steps": []}, "status": {"observedGeneration": 1, "schema": 1, "conditions": conditions(RUNNING),
+                    "steps": [apply("cache", "Taskserv redis"), apply("box", "Server heron")]}}),
+        )
+    }
+
+    /// What the workflow made.
+    fn child(kind: Kind, name: &str, id: &str, action: &str) -> Item {
+        let spec = match kind {
+            Kind::Taskserv => json!({"extension": {"name": "redis"}, "servers": ["heron"]}),
+            _ => server("x", RUNNING, json!([])).json["spec"].take(),
+        };
+        item(
+            kind,
+            json!({"metadata": {"name": name, "namespace": "first", "uid": format!("uid-{name}"), "generation": 1,
+                    "labels": {LABEL_OWNER_UID: "uid-first"}},
+                "spec": spec, "status": {"observedGeneration": 1, "schema": 1, "conditions": conditions(RUNNING),
+                    "steps": [step(id, action, "Running")]}}),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_step_that_applies_is_followed_in_its_own_child_and_in_no_other() {
+        let objects = [
+            two_children("Running"),
+            child(Kind::Server, "heron", "create", "Create"),
+            child(Kind::Taskserv, "redis", "install/heron", "Install"),
+        ];
+        let (known, read) = (objects.clone(), Arc::new(Notify::new()));
+        let stub = Stub::slow(move |request| {
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            let kind = known.iter().find(|item| path.ends_with(item.kind.plural()));
+            let list = |items: serde_json::Value| json!({"metadata": {"resourceVersion": "1"}, "items": items});
+            let pod = json!({"metadata": {"name": query.rsplit("%3D").next().and_then(|rest| rest.split('&').next())}, "status": {"containerStatuses": [
+                {"name": "executor", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+                 "state": {"running": {}}}]}});
+            let answer = match kind {
+                _ if path.ends_with("/log") => {
+                    read.notify_one();
+                    json!("one line")
+                }
+                _ if path.ends_with("/pods") => list(json!([pod])),
+                // The workflow ends once a log was read; all else is at rest.
+                Some(item) if query.contains("watch=true") && item.kind == Kind::BatchWorkflow => {
+                    let (read, ended) = (read.clone(), two_children("Succeeded").json);
+                    return async move {
+                        read.notified().await;
+                        reply(200, json!({"type": "MODIFIED", "object": ended}))
+                    }
+                    .boxed();
+                }
+                _ if query.contains("watch=true") => return pending().boxed(),
+                Some(item) => list(json!([item.json])),
+                None => list(json!([])),
+            };
+            ready(reply(200, answer)).boxed()
+        });
+        let shown = Shown { raw: false, style: Style::PLAIN };
+        follow(&stub.cluster(), &objects[0], Some("cache"), shown).await.unwrap();
+        let logs: Vec<String> = stub.requests().into_iter().filter(|request| request.contains("/log?")).collect();
+        let pod = job_name("uid-redis", "install/heron", 1);
+        assert_eq!(logs, [format!("GET /api/v1/namespaces/first/pods/{pod}/log?&follow=true&container=executor")]);
+    }
+
+    #[test]
+    fn a_step_with_an_executor_is_followed_alone() {
+        let steps = json!([step("create", "Create", "Running"), step("reach", "Reach", "Running")]);
+        let heron = server("heron", RUNNING, steps);
+        let mut family = Family::of(&heron, Some("reach"));
+        let found = family.with(heron);
+        let started: Vec<&str> = starting(&found[0], family.only.as_deref()).map(|step| step.id.as_str()).collect();
+        assert_eq!(started, ["reach"]);
     }
 
     fn ids(item: &Item) -> Vec<&str> {
