@@ -62,6 +62,10 @@ pub(crate) enum LogsError {
     NothingRan(Target),
     #[error("{target}, step {step}: {text}")]
     NoRun { target: Target, step: String, text: &'static str },
+    #[error("{0}, step {1}: no executor does it, so there is no log; see how it stands: {program} show {0}", program = program())]
+    NoExecutor(Target, String),
+    #[error("{target}, step {step}: its executor has not started yet; wait for it with --follow")]
+    NotStarted { target: Target, step: String },
     #[error("a {0} runs no steps and has no logs; see what happens in it: {program} tree {0}", program = program())]
     NoSteps(Kind),
     #[error(
@@ -83,11 +87,25 @@ pub(crate) enum LogsError {
 impl LogsError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::UnknownStep { .. } | Self::NoSteps(_) => Exit::Usage,
-            Self::NothingRan(_) | Self::NoRun { .. } | Self::Gone { .. } => Exit::No,
+            Self::UnknownStep { .. } | Self::NoExecutor(..) | Self::NoSteps(_) => Exit::Usage,
+            Self::NothingRan(_) | Self::NoRun { .. } | Self::NotStarted { .. } | Self::Gone { .. } => Exit::No,
             Self::Read { .. } => Exit::Failed,
             Self::Request(error) => error.exit(),
         }
+    }
+}
+
+impl LogsError {
+    /// There is no log of one run, not yet or not any more; others may have theirs.
+    fn is_gap(&self) -> bool {
+        matches!(
+            self,
+            Self::NothingRan(_)
+                | Self::NoRun { .. }
+                | Self::NotStarted { .. }
+                | Self::Gone { .. }
+                | Self::Request(RequestError::NotFound { .. })
+        )
     }
 }
 
@@ -180,7 +198,8 @@ fn ended(item: &Item, step: Option<&str>) -> bool {
     }
 }
 
-/// Logs of what has run so far.
+/// Logs of what has run so far. In mid-run some objects of a workflow have no log yet, or none any more: that is a note
+/// beside the logs of the others, and an error where there is no log at all.
 async fn past(
     cluster: &Cluster,
     item: &Item,
@@ -188,33 +207,73 @@ async fn past(
     previous: bool,
     shown: Shown,
 ) -> Result<(), LogsError> {
+    let mut gaps = Vec::new();
+    let runs = runs(cluster, item, step, previous, &mut gaps).await?;
+    let mut any = false;
+    for run in &runs {
+        match text(cluster, run).await {
+            Ok(text) => {
+                if runs.len() > 1 {
+                    tell(&format!("--- {}, step {}, run {}", run.target, run.step, run.run));
+                }
+                text.lines().for_each(|line| shown.line("", line));
+                any = true;
+            }
+            Err(error) if error.is_gap() => gaps.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    if any {
+        gaps.iter().for_each(|gap| tell(&format!("note: {gap}")));
+        return Ok(());
+    }
+    gaps.into_iter().next().map_or_else(|| Err(LogsError::NothingRan(item.target())), Err)
+}
+
+/// The runs whose logs are wanted, of an object and of what it applies; objects that have none are among the gaps.
+async fn runs(
+    cluster: &Cluster,
+    item: &Item,
+    step: Option<&str>,
+    previous: bool,
+    gaps: &mut Vec<LogsError>,
+) -> Result<Vec<Run>, LogsError> {
     let mut runs = Vec::new();
     let mut todo = VecDeque::from([(item.clone(), step)]);
     while let Some((item, step)) = todo.pop_front() {
-        for step in chosen(&item, step)? {
+        let chosen = match chosen(&item, step) {
+            Err(error) if error.is_gap() => {
+                gaps.push(error);
+                continue;
+            }
+            chosen => chosen?,
+        };
+        for step in chosen {
             match child_of(step) {
-                None => runs.push(Run::past(&item, step, previous)?),
+                None => match Run::past(&item, step, previous) {
+                    Ok(run) => runs.push(run),
+                    Err(error) => gaps.push(error),
+                },
                 // A step that applies an object has no executor: the object's own steps have, or those of its parts.
-                Some(child) => todo.push_back((get(cluster, &child).await?, None)),
+                Some(child) => match get(cluster, &child).await {
+                    Ok(child) => todo.push_back((child, None)),
+                    Err(error @ RequestError::NotFound { .. }) => gaps.push(error.into()),
+                    Err(error) => return Err(error.into()),
+                },
             }
         }
     }
-    for run in &runs {
-        let text = text(cluster, run).await?;
-        if runs.len() > 1 {
-            tell(&format!("--- {}, step {}, run {}", run.target, run.step, run.run));
-        }
-        text.lines().for_each(|line| shown.line("", line));
-    }
-    Ok(())
+    Ok(runs)
 }
 
 /// The steps whose logs matter most.
 fn chosen<'a>(item: &'a Item, step: Option<&str>) -> Result<Vec<&'a StepStatus>, LogsError> {
     if let Some(step) = step {
-        return Ok(vec![known(item, step)?]);
+        let step = known(item, step)?;
+        let can = has_executor(step) || child_of(step).is_some();
+        return if can { Ok(vec![step]) } else { Err(LogsError::NoExecutor(item.target(), step.id.clone())) };
     }
-    let ran = || item.steps().iter().filter(|step| step.run > 0);
+    let ran = || item.steps().iter().filter(|step| step.run > 0 && (has_executor(step) || child_of(step).is_some()));
     let open: Vec<_> = ran().filter(|step| step.is_open()).collect();
     if !open.is_empty() {
         return Ok(open);
@@ -235,6 +294,10 @@ async fn text(cluster: &Cluster, run: &Run) -> Result<String, LogsError> {
     match pods.logs(&run.pod(), &parameters).await {
         Ok(text) => Ok(text),
         Err(kube::Error::Api(status)) if status.code == 404 => kept(cluster, run).await,
+        // What the kubelet says while the container is made.
+        Err(kube::Error::Api(status)) if status.code == 400 => {
+            Err(LogsError::NotStarted { target: run.target.clone(), step: run.step.clone() })
+        }
         Err(error) => Err(RequestError::new(cluster, "read", what, error).into()),
     }
 }
@@ -527,6 +590,69 @@ mod tests {
         assert_eq!(error.exit(), Exit::No);
         let error = known(&server("heron", RUNNING, json!(steps)), "dd").unwrap_err().to_string();
         assert_eq!(error, "server/heron has no step 'dd' (did you mean 'd'?); it has: a, b, c, d");
+    }
+
+    /// A server of some objects where the log of one Pod can be read and one container is being made.
+    fn in_mid_run(objects: &[Item], read: String, made: String) -> Stub {
+        let known = objects.to_vec();
+        Stub::new(move |request| {
+            let path = request.uri().path();
+            let (url, missing) = (path.rsplit('/').take(2).collect::<Vec<_>>(), json!({"name": "x"}));
+            let status = |code: u16| json!({"kind": "Status", "code": code, "reason": "x", "details": missing});
+            let found = known.iter().find(|item| url == [item.name(), item.kind.plural()]);
+            match found {
+                Some(item) => reply(200, item.json.clone()),
+                None if path.ends_with("/configmaps") => reply(200, json!({"metadata": {}, "items": []})),
+                None if path.contains(&read) => reply(200, json!("one line")),
+                None if path.contains(&made) => reply(400, status(400)),
+                None => reply(404, status(404)),
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn in_mid_run_those_that_have_no_log_yet_hide_no_other() {
+        let mut first = two_children("Running").json;
+        let mut more = |id: &str, action: &str, why: &str| {
+            let mut more = step(id, action, "Running");
+            more["why"] = json!(why);
+            first["status"]["steps"].as_array_mut().unwrap().push(more);
+        };
+        more("made", "Apply", "Server tern");
+        more("later", "Apply", "Server curlew");
+        more("away", "Apply", "Server egret");
+        more("await", "Wait", "Server heron");
+        more("old", "Delete", "Server wren");
+        let mut curlew = child(Kind::Server, "curlew", "create", "Create").json;
+        curlew["status"]["steps"] = json!([]);
+        let objects = [
+            item(Kind::BatchWorkflow, first),
+            child(Kind::Taskserv, "redis", "install/heron", "Install"),
+            // Its Pod is gone.
+            child(Kind::Server, "heron", "create", "Create"),
+            child(Kind::Server, "tern", "create", "Create"),
+            item(Kind::Server, curlew),
+        ];
+        let (read, made) = (job_name("uid-redis", "install/heron", 1), job_name("uid-tern", "create", 1));
+        let (stub, shown) = (in_mid_run(&objects, read, made.clone()), Shown { raw: false, style: Style::PLAIN });
+        let cluster = stub.cluster();
+        past(&cluster, &objects[0], None, false, shown).await.unwrap();
+        let mut gaps = Vec::new();
+        let found = runs(&cluster, &objects[0], None, false, &mut gaps).await.unwrap();
+        let names = |runs: &[Run]| runs.iter().map(|run| run.target.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&found), ["redis", "heron", "tern"]);
+        let gaps: Vec<String> = gaps.iter().map(ToString::to_string).collect();
+        assert!(
+            matches!(gaps.as_slice(), [away, later] if away.contains("egret in namespace first: not found")
+                && later.contains("curlew: no step has run yet")),
+            "{gaps:?}"
+        );
+        // Where there is no log at all, that is the answer.
+        let none = in_mid_run(&objects, "nowhere".to_owned(), made);
+        let error = past(&none.cluster(), &objects[0], None, false, shown).await.unwrap_err();
+        assert_eq!(error.exit(), Exit::No);
+        let error = past(&cluster, &objects[0], Some("await"), false, shown).await.unwrap_err();
+        assert_eq!((error.exit(), error.to_string().contains("no executor does it")), (Exit::Usage, true));
     }
 
     #[tokio::test]
