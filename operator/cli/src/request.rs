@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::{Kind, Target};
 use crate::names::{self, NameError};
-use crate::output::program;
+use crate::output::{program, tell};
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +179,23 @@ pub(crate) async fn list(
     let mut items: Vec<Item> = found.map_err(error)?.items.into_iter().map(|it| Item::new(kind, it)).collect();
     items.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
     Ok(items)
+}
+
+/// What came of several requests, and how the command ends: what was refused is told, and the first refusal counts. Without
+/// a cluster none of them can be answered.
+pub(crate) fn what_came<T>(answers: Vec<Result<T, RequestError>>) -> Result<(Vec<T>, Exit), RequestError> {
+    let (mut came, mut exit) = (Vec::new(), Exit::Done);
+    for answer in answers {
+        match answer {
+            Ok(answer) => came.push(answer),
+            Err(error @ RequestError::NoAnswer(_)) => return Err(error),
+            Err(error) => {
+                tell(&format!("error: {error}"));
+                exit = if exit == Exit::Done { error.exit() } else { exit };
+            }
+        }
+    }
+    Ok((came, exit))
 }
 
 /// Merges a change into one object. With a `resourceVersion` in it, only while the object is still that one.

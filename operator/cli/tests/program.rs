@@ -86,6 +86,11 @@ fn err(output: &Output) -> String {
 /// Objects by path; whatever is sent is noted.
 type Objects = BTreeMap<&'static str, Value>;
 
+/// What is answered about an object that may not be seen.
+fn forbidden() -> Value {
+    json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "ana may not", "details": {"name": "x"}})
+}
+
 /// An API server that knows these objects, on a port of its own until the tests end. Gives its address and its notes.
 fn server(objects: Objects) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -127,6 +132,7 @@ fn serve(stream: TcpStream, objects: &Objects, seen: &Mutex<Vec<String>>) {
     let (status, answer) = match (method, objects.get(path)) {
         ("POST", _) => ("201 Created", serde_json::from_slice(&body).unwrap()),
         ("PATCH", _) if url.contains("force=") => ("200 OK", serde_json::from_slice(&body).unwrap()),
+        (_, Some(object)) if object["code"] == 403 => ("403 Forbidden", object.clone()),
         (_, Some(object)) => ("200 OK", object.clone()),
         (_, None) => ("404 Not Found", missing),
     };
@@ -435,4 +441,23 @@ fn what_others_wrote_commands_no_terminal() {
     }
     let read: Value = serde_json::from_str(&out(&desk.run("show srv heron -o json"))).unwrap();
     assert_eq!(read["status"]["conditions"][0]["message"], evil);
+}
+
+#[test]
+fn what_may_not_be_seen_hides_nothing_else() {
+    let servers = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers";
+    let heron = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers/heron";
+    let tern = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers/tern";
+    let clusters = "/apis/provisioning.dev/v1alpha1/namespaces/first/clusters";
+    let one = json!({"metadata": {"name": "tern", "namespace": "first"}});
+    let objects = [(servers, names(&["tern"])), (clusters, forbidden()), (heron, forbidden()), (tern, one)];
+    let (address, _) = server(objects.into());
+    let desk = Desk::new().with_server(&address);
+    for line in ["list clu,srv -o name", "list clu,srv", "show srv heron tern -o name", "show srv tern heron -o name"] {
+        let output = desk.run(line);
+        let (text, error) = (out(&output), err(&output));
+        assert!(text.contains("server/tern"), "{line}: {text}{error}");
+        assert!(error.contains("not allowed (403): ana may not"), "{line}: {error}");
+        assert_eq!(code(&output), 5, "{line}");
+    }
 }
