@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use provisioning_api::names::{GROUP, VERSION};
@@ -13,6 +14,9 @@ use crate::kinds::Kind;
 use crate::names;
 use crate::schema::Checker;
 
+/// Largest file of manifests; an object of more than 1.5 MiB the API server's store refuses.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// Files can't be read, or hold something that can't be applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ManifestError {
@@ -22,6 +26,8 @@ pub(crate) enum ManifestError {
         #[source]
         source: std::io::Error,
     },
+    #[error("{file} is larger than {} MiB: is it the right file? Manifests can be split into several", MAX_BYTES >> 20)]
+    TooLarge { file: String },
     #[error("no manifest in {0}: it has no file that ends with .yaml, .yml or .json")]
     Empty(String),
     #[error("nothing was sent; {} found:{}", count(.0), .0.iter().map(|problem| format!("\n  {problem}")).collect::<String>())]
@@ -148,13 +154,17 @@ fn files(source: &Path) -> Result<Vec<PathBuf>, ManifestError> {
 }
 
 fn contents(file: &Path) -> Result<String, ManifestError> {
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    read.map_err(|source| ManifestError::Read { file: file.display().to_string(), source })
+    let bytes = if file == Path::new("-") { bounded(std::io::stdin()) } else { File::open(file).and_then(bounded) };
+    let error = |source| ManifestError::Read { file: file.display().to_string(), source };
+    let bytes = bytes.map_err(error)?.ok_or_else(|| ManifestError::TooLarge { file: file.display().to_string() })?;
+    String::from_utf8(bytes).map_err(|source| error(std::io::Error::new(ErrorKind::InvalidData, source.utf8_error())))
+}
+
+/// All of it, unless there is more than anybody would write: a device that never ends, or the wrong file.
+fn bounded(source: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= MAX_BYTES).then_some(bytes))
 }
 
 /// Decodes and checks texts by file name.
@@ -423,6 +433,22 @@ nothing was sent; 8 problems found:
             && d.starts_with("labels.d: 'e f': not the value") && j.starts_with("annotations.j=: not a key")),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_never_ends_is_not_read_to_its_end() {
+        let error = read(&["/dev/zero".into()], None).unwrap_err().to_string();
+        assert!(error.starts_with("/dev/zero is larger than 16 MiB"), "{error}");
+        let largest = bounded(std::io::repeat(b' ').take(MAX_BYTES)).unwrap();
+        assert_eq!(largest.map(|bytes| bytes.len() as u64), Some(MAX_BYTES));
+    }
+
+    #[test]
+    fn what_is_no_text_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, [0xff, 0xfe]).unwrap();
+        assert!(matches!(read(&[file], None), Err(ManifestError::Read { .. })));
     }
 
     #[test]
