@@ -188,7 +188,7 @@ pub fn run() -> ExitCode {
     let Arguments { cluster, no_color, command } = read.unwrap_or_else(|error| error.exit());
     let style = Style::of_stdout(no_color);
     let result = match command {
-        Command::Platform(arguments) => return on_platform(arguments),
+        Command::Platform(arguments) => return on_platform(arguments, no_color),
         Command::OfKind(command) => block_on(of_kind::run(command, &cluster, style)),
         Command::Apply(arguments) => block_on(apply::run(arguments, &cluster)),
         Command::List(arguments) => block_on(list::run(arguments, &cluster, style)),
@@ -239,9 +239,9 @@ fn block_on(work: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Err
     runtime.block_on(work)
 }
 
-fn on_platform(arguments: platform::Arguments) -> ExitCode {
+fn on_platform(arguments: platform::Arguments, no_colour: bool) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
-    runtime.and_then(|runtime| runtime.block_on(platform::run(arguments))).unwrap_or_else(|error| {
+    runtime.and_then(|runtime| runtime.block_on(platform::run(arguments, no_colour))).unwrap_or_else(|error| {
         output::error(&error);
         exit::FAILED
     })

@@ -1,5 +1,6 @@
 //! What people see: errors, progress, colours. Results go to standard output, everything else to standard error.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
@@ -121,11 +122,15 @@ pub(crate) struct Progress {
     spinner: Option<ProgressBar>,
 }
 
+/// A spinner has colours.
+fn spins(terminal: bool, no_colour: bool, variable: Option<OsString>) -> bool {
+    terminal && !no_colour && variable.is_none_or(|value| value.is_empty())
+}
+
 impl Progress {
-    pub(crate) fn new() -> Self {
-        let plain =
-            !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if plain {
+    /// Given `--no-color`.
+    pub(crate) fn new(no_colour: bool) -> Self {
+        if !spins(std::io::stderr().is_terminal(), no_colour, std::env::var_os("NO_COLOR")) {
             return Self { spinner: None };
         }
         let spinner = ProgressBar::new_spinner();
@@ -149,5 +154,19 @@ impl Progress {
             spinner.finish_and_clear();
         }
         tell(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_spins_where_there_are_no_colours() {
+        assert!(spins(true, false, None));
+        assert!(spins(true, false, Some(OsString::new())));
+        assert!(!spins(false, false, None));
+        assert!(!spins(true, true, None));
+        assert!(!spins(true, false, Some("1".into())));
     }
 }
