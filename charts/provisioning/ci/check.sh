@@ -136,6 +136,24 @@ refused "an account's token" "no Secret but" apply "$folder/token.json"
 account() { kubectl create serviceaccount "$1" -n "$space" --as "$operator" --dry-run=server; }
 allowed "the provider's account" account provisioning-local-provider
 refused "another account" "no ServiceAccount but" account other
+manifest() { jq -n --arg name "$1" '{apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: {name: $name}, spec: {holderIdentity: "x"}}' >"$folder/lease.json"; }
+# lease NAME NAMESPACE: may the operator make it?
+lease() { manifest "$1"; kubectl create --dry-run=server -n "$2" --as "$operator" -f "$folder/lease.json"; }
+unlease() { kubectl delete lease "$1" -n "$space" --as "$operator" --dry-run=server --wait=false; }
+# Its own lock is there already where an operator ran before.
+own_lock() { local said; said=$(lease provisioning-operator provisioning-system 2>&1) || grep -q 'already exists' <<<"$said" || { echo "$said" >&2; return 1; }; }
+words='no Lease but claims of runs'
+claim=prov-0123456789abcdef0123456789abcdef
+allowed "a claim" lease $claim "$space"
+allowed "its own lock" own_lock
+refused "another Lease" "$words" lease other "$space"
+refused "a name that is nearly a claim's" "$words" lease "$claim-x" "$space"
+refused "a leader's of Kubernetes" "$words" lease kube-scheduler kube-system
+refused "its own lock elsewhere" "$words" lease provisioning-operator "$space"
+for name in $claim other; do manifest $name; kubectl create -n "$space" -f "$folder/lease.json" >/dev/null; done
+allowed "deletes a claim" unlease $claim
+refused "deletes no other Lease" "$words" unlease other
+allowed "nobody else is looked at" kubectl delete lease other -n "$space"
 binding() { kubectl create rolebinding provisioning-executor --clusterrole "$1" --serviceaccount "$space:provisioning-executor" -n "$space" --as "$operator" --dry-run=server; }
 allowed "binds the executor's role" binding provisioning-executor
 refused "binds no other" "is forbidden" binding provisioning-tenant

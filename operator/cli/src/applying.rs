@@ -11,7 +11,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use crate::cluster::Cluster;
 use crate::manifest::{Document, DocumentKind};
-use crate::request::RequestError;
+use crate::request::{RequestError, check_address};
 
 /// Who writes, for server-side apply.
 pub(crate) const FIELD_MANAGER: &str = "provisioning-cli";
@@ -87,6 +87,7 @@ fn is_own(status: &Status) -> bool {
 
 async fn once(cluster: &Cluster, document: &Document, how: How) -> Result<Written, RequestError> {
     let (resource, namespace) = place(document);
+    check_address(namespace, &document.name)?;
     let what = named(document);
     let mut parameters = PatchParams::apply(FIELD_MANAGER).validation_strict();
     parameters.dry_run = how.dry_run;
@@ -115,6 +116,7 @@ async fn once(cluster: &Cluster, document: &Document, how: How) -> Result<Writte
 /// Creates one object; one that is there already is refused by the API server.
 pub(crate) async fn create(cluster: &Cluster, document: &Document, dry_run: bool) -> Result<(), RequestError> {
     let (resource, namespace) = place(document);
+    check_address(namespace, &document.name)?;
     let api: Api<DynamicObject> = match namespace {
         Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
         None => Api::all_with(cluster.client.clone(), &resource),

@@ -12,6 +12,7 @@ use kube::{Client, Config};
 use provisioning_platform::{Instance, Phase};
 
 use crate::complete;
+use crate::names;
 use crate::output::program;
 
 /// How long to wait for a connection; a healthy cluster takes milliseconds, a distant one a second.
@@ -22,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterArguments {
     /// Namespace; a namespace is a workspace. Default: that of the context
-    #[arg(short, long, global = true, add = ArgValueCompleter::new(complete::namespaces))]
+    #[arg(short, long, global = true, value_parser = names::argument, add = ArgValueCompleter::new(complete::namespaces))]
     pub(crate) namespace: Option<String>,
     /// Context of the kubeconfig. Default: its current one
     #[arg(long, global = true, add = ArgValueCompleter::new(complete::contexts))]
@@ -120,6 +121,7 @@ impl Cluster {
         let mut config = config.map_err(|error| wrong(causes(&error)))?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        names::check(&namespace).map_err(|error| wrong(format!("namespace of the context: {error}")))?;
         let server = format!("{} ({file})", config.cluster_url.to_string().trim_end_matches('/'));
         let client = Client::try_from(config).map_err(|error| wrong(causes(&error)))?;
         Ok(Self { client, namespace, server, tried })

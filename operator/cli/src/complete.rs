@@ -153,8 +153,8 @@ impl Line {
     fn target(&self) -> Option<Target> {
         let first = self.words.first()?;
         match first.split_once('/') {
-            Some((kind, name)) => Some(Target { kind: kind.parse().ok()?, name: name.to_owned() }),
-            None => Some(Target { kind: first.parse().ok()?, name: self.words.get(1)?.clone() }),
+            Some((kind, name)) => Target::named(kind.parse().ok()?, name).ok(),
+            None => Target::named(first.parse().ok()?, self.words.get(1)?).ok(),
         }
     }
 }

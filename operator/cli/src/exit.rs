@@ -28,7 +28,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Shown below every `--help`.
+/// Shown below `--help` of the program and of its groups.
 pub(crate) const HELP: &str =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or the answer is no, 4 timeout, 5 refused, 6 no cluster";
 
@@ -36,7 +36,8 @@ pub(crate) const HELP: &str =
 pub(crate) const PAGE: &str = "\
 CODE  MEANING
 0     Done, or already so.
-1     Failed: an object is Stalled while somebody waits for it, a log can't be read, an unexpected error.
+1     Failed: an object is Stalled while somebody waits for it, a log can't be read, the output can't be written, an
+      unexpected error.
       Of diff: something differs; what is 1 elsewhere is 2 there.
 2     Wrong usage: an unknown flag, kind or step; a file or folder that is not valid (nothing was applied then).
 3     Not found, or asked and the answer is no: no such object, workspace or extension, platform not running.

@@ -11,6 +11,7 @@ use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv,
 use serde_json::Value;
 
 use crate::kinds::{Kind, Target};
+use crate::safe::one_line;
 use crate::schema;
 
 /// An object. One that can't be read is still an object, with a name, conditions and JSON.
@@ -20,7 +21,7 @@ pub(crate) struct Item {
     /// All of it, also fields that this build does not know.
     pub(crate) json: Value,
     pub(crate) metadata: ObjectMeta,
-    /// The typed object, or what is wrong with it.
+    /// The typed object, or what is wrong with it, for people: each text in it is one line without control characters.
     pub(crate) typed: Result<Typed, String>,
     conditions: Vec<Condition>,
 }
@@ -44,9 +45,10 @@ impl Item {
         raw.types.get_or_insert(TypeMeta { api_version: resource.api_version, kind: resource.kind });
         let metadata = raw.metadata.clone();
         let json = serde_json::to_value(raw).unwrap_or_default();
-        let conditions = json.pointer("/status/conditions").cloned().unwrap_or_default();
+        let read = harmless(&json);
+        let conditions = read.pointer("/status/conditions").cloned().unwrap_or_default();
         let conditions = serde_json::from_value(conditions).unwrap_or_default();
-        let typed = Typed::read(kind, &json).map_err(|error| unreadable(kind, &json, &error));
+        let typed = Typed::read(kind, &read).map_err(|error| unreadable(kind, &read, &error));
         Self { kind, json, metadata, typed, conditions }
     }
 
@@ -95,7 +97,7 @@ impl Item {
         let observed = self.json.pointer("/status/observedGeneration").and_then(Value::as_i64).unwrap_or(0);
         let asked = self.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_RECONCILE));
         // The operator remembers the first 64 characters.
-        let asked: Option<String> = asked.map(|value| value.chars().take(64).collect());
+        let asked = asked.map(|value| one_line(&value.chars().take(64).collect::<String>()));
         let heard = self.run().is_none_or(|run| asked.is_none() || asked == run.last_handled_reconcile_at);
         heard && observed >= self.metadata.generation.unwrap_or(0)
     }
@@ -146,6 +148,16 @@ impl Typed {
             Kind::Server => Self::Server(Box::new(Server::deserialize(json)?)),
             Kind::Taskserv => Self::Taskserv(Box::new(Taskserv::deserialize(json)?)),
         })
+    }
+}
+
+/// A copy whose texts do a terminal no harm; keys too, for maps of names that people choose.
+fn harmless(json: &Value) -> Value {
+    match json {
+        Value::String(text) => Value::String(one_line(text)),
+        Value::Array(list) => list.iter().map(harmless).collect(),
+        Value::Object(map) => map.iter().map(|(key, value)| (one_line(key), harmless(value))).collect(),
+        other => other.clone(),
     }
 }
 
@@ -222,6 +234,31 @@ pub(crate) mod tests {
         assert_eq!(broken.name(), "heron");
         assert_eq!(broken.condition("Ready").unwrap().reason, "Undecodable");
         assert_eq!(broken.json["kind"], "Server");
+    }
+
+    #[test]
+    fn what_people_read_of_an_object_commands_no_terminal_and_its_json_is_as_it_came() {
+        let evil = "failed\n\u{1b}]0;x\u{7}";
+        let mut reach = step("reach", "Reach", "Failed");
+        reach["message"] = serde_json::json!(evil);
+        reach["outputs"] = serde_json::json!({"\u{1b}a": evil});
+        let mut heron = server("heron", ("False", "StepFailed", evil), serde_json::json!([reach]));
+        assert_eq!(heron.condition("Ready").unwrap().message, "failed ^[]0;x^G");
+        assert_eq!(heron.steps()[0].message, "failed ^[]0;x^G");
+        assert_eq!(heron.steps()[0].outputs["^[a"], "failed ^[]0;x^G");
+        assert_eq!(heron.json["status"]["steps"][0]["message"], evil);
+        heron.json["spec"]["zone\u{1b}"] = serde_json::json!(7);
+        heron.json["spec"]["image"] = serde_json::json!("x");
+        let unread = item(Kind::Server, heron.json).typed.unwrap_err();
+        assert!(!unread.chars().any(char::is_control), "{unread}");
+    }
+
+    #[test]
+    fn a_request_for_another_look_is_heard_whatever_its_words() {
+        let mut heron = server("heron", ("True", "Succeeded", "x"), serde_json::json!([])).json;
+        heron["metadata"]["annotations"] = serde_json::json!({ANNOTATION_RECONCILE: "now\n"});
+        heron["status"]["lastHandledReconcileAt"] = serde_json::json!("now\n");
+        assert!(item(Kind::Server, heron).is_ready());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use provisioning_api::names::{GROUP, WORKSPACE_NAME};
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use provisioning_plan::nearest::hint;
 
+use crate::names::{self, NameError};
+
 /// An argument is no kind, or no object.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KindError {
@@ -18,6 +20,8 @@ pub(crate) enum KindError {
     NoName(&'static str),
     #[error("'{0}' is not KIND/NAME, as the arguments before it are")]
     Mixed(String),
+    #[error("{kind}: {source}")]
+    Name { kind: &'static str, source: NameError },
 }
 
 /// One of our kinds.
@@ -138,6 +142,14 @@ pub(crate) struct Target {
     pub(crate) name: String,
 }
 
+impl Target {
+    /// An object that somebody names.
+    pub(crate) fn named(kind: Kind, name: &str) -> Result<Self, KindError> {
+        names::check(name).map_err(|source| KindError::Name { kind: kind.singular(), source })?;
+        Ok(Self { kind, name: name.to_owned() })
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.kind, self.name)
@@ -151,8 +163,7 @@ pub(crate) fn targets(words: &[String]) -> Result<Vec<Target>, KindError> {
         let target = |word: &String| {
             let (kind, name) = word.split_once('/').ok_or_else(|| KindError::Mixed(word.clone()))?;
             let kind: Kind = kind.parse()?;
-            let name = (!name.is_empty()).then(|| name.to_owned()).ok_or(KindError::NoName(kind.singular()))?;
-            Ok(Target { kind, name })
+            if name.is_empty() { Err(KindError::NoName(kind.singular())) } else { Target::named(kind, name) }
         };
         return words.iter().map(target).collect();
     }
@@ -160,7 +171,7 @@ pub(crate) fn targets(words: &[String]) -> Result<Vec<Target>, KindError> {
     match (kind, &words[1..]) {
         (Kind::Workspace, []) => Ok(vec![Target { kind, name: WORKSPACE_NAME.to_owned() }]),
         (_, []) => Err(KindError::NoName(kind.singular())),
-        (_, names) => Ok(names.iter().map(|name| Target { kind, name: name.clone() }).collect()),
+        (_, names) => names.iter().map(|name| Target::named(kind, name)).collect(),
     }
 }
 
@@ -221,6 +232,16 @@ mod tests {
         );
         assert!(targets(&words("srv/heron curlew")).is_err());
         assert!(targets(&words("srv/")).is_err());
+    }
+
+    #[test]
+    fn what_can_name_no_object_is_told_before_anything_is_sent() {
+        for name in names::tests::NONE {
+            let words = [["server".to_owned(), name.to_owned()].to_vec(), vec![format!("server/{name}")]];
+            assert!(words.iter().all(|words| targets(words).is_err()), "{name:?}");
+        }
+        let error = targets(&words("server heron #")).unwrap_err().to_string();
+        assert_eq!(error, "server: '#' can't be a name: lower-case letters, digits and inner '-', 1 to 63 characters");
     }
 
     #[test]

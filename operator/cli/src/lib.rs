@@ -4,13 +4,16 @@
 //! |---|---|
 //! | `commands` | the commands: arguments, and what they do |
 //! | `groups`, `complete` | the groups of commands, aliases, help; completion in shells |
-//! | `kinds`, `item`, `manifest`, `schema`, `make` | kinds and objects: names, reading, checking, making |
+//! | `kinds`, `names`, `item`, `manifest`, `schema`, `make` | kinds and objects: names, reading, checking, making |
 //! | `builtin`, `offers`, `scaffold` | extensions: those of this program, those on offer, new ones |
 //! | `cluster`, `kubeconfig`, `request`, `applying`, `watching`, `goal` | which cluster, requests, watches, waiting |
 //! | `chain` | (pure) from an object to the cause |
-//! | `changes`, `columns`, `table`, `advice`, `logline`, `times`, `output` | (pure) what people read |
+//! | `changes`, `columns`, `table`, `advice`, `logline`, `safe`, `times`, `output` | (pure) what people read |
 //! | `dry_run` | a flag of many commands |
 //! | `error`, `exit` | how it ends |
+
+// `output::tell` and `output::print` know what to do where nothing can be written; the macros panic.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod advice;
 mod applying;
@@ -32,9 +35,11 @@ mod kubeconfig;
 mod logline;
 mod make;
 mod manifest;
+mod names;
 mod offers;
 mod output;
 mod request;
+mod safe;
 mod scaffold;
 mod schema;
 #[cfg(test)]
@@ -183,7 +188,7 @@ pub fn run() -> ExitCode {
     let Arguments { cluster, no_color, command } = read.unwrap_or_else(|error| error.exit());
     let style = Style::of_stdout(no_color);
     let result = match command {
-        Command::Platform(arguments) => return on_platform(arguments),
+        Command::Platform(arguments) => return on_platform(arguments, no_color),
         Command::OfKind(command) => block_on(of_kind::run(command, &cluster, style)),
         Command::Apply(arguments) => block_on(apply::run(arguments, &cluster)),
         Command::List(arguments) => block_on(list::run(arguments, &cluster, style)),
@@ -234,9 +239,9 @@ fn block_on(work: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Err
     runtime.block_on(work)
 }
 
-fn on_platform(arguments: platform::Arguments) -> ExitCode {
+fn on_platform(arguments: platform::Arguments, no_colour: bool) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
-    runtime.and_then(|runtime| runtime.block_on(platform::run(arguments))).unwrap_or_else(|error| {
+    runtime.and_then(|runtime| runtime.block_on(platform::run(arguments, no_colour))).unwrap_or_else(|error| {
         output::error(&error);
         exit::FAILED
     })

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use provisioning_api::names::{GROUP, VERSION};
@@ -10,7 +11,11 @@ use provisioning_plan::nearest::hint;
 use serde_json::{Map, Value};
 
 use crate::kinds::Kind;
+use crate::names;
 use crate::schema::Checker;
+
+/// Largest file of manifests; an object of more than 1.5 MiB the API server's store refuses.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Files can't be read, or hold something that can't be applied.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,8 @@ pub(crate) enum ManifestError {
         #[source]
         source: std::io::Error,
     },
+    #[error("{file} is larger than {} MiB: is it the right file? Manifests can be split into several", MAX_BYTES >> 20)]
+    TooLarge { file: String },
     #[error("no manifest in {0}: it has no file that ends with .yaml, .yml or .json")]
     Empty(String),
     #[error("nothing was sent; {} found:{}", count(.0), .0.iter().map(|problem| format!("\n  {problem}")).collect::<String>())]
@@ -147,13 +154,17 @@ fn files(source: &Path) -> Result<Vec<PathBuf>, ManifestError> {
 }
 
 fn contents(file: &Path) -> Result<String, ManifestError> {
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    read.map_err(|source| ManifestError::Read { file: file.display().to_string(), source })
+    let bytes = if file == Path::new("-") { bounded(std::io::stdin()) } else { File::open(file).and_then(bounded) };
+    let error = |source| ManifestError::Read { file: file.display().to_string(), source };
+    let bytes = bytes.map_err(error)?.ok_or_else(|| ManifestError::TooLarge { file: file.display().to_string() })?;
+    String::from_utf8(bytes).map_err(|source| error(std::io::Error::new(ErrorKind::InvalidData, source.utf8_error())))
+}
+
+/// All of it, unless there is more than anybody would write: a device that never ends, or the wrong file.
+fn bounded(source: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= MAX_BYTES).then_some(bytes))
 }
 
 /// Decodes and checks texts by file name.
@@ -208,7 +219,9 @@ fn document(json: Value, asked: Option<&str>) -> Result<Document, Wrong> {
     let Some(name) = name.filter(|name| !name.is_empty()).map(str::to_owned) else {
         return Err((Some(kind.to_string()), vec!["metadata.name: is missing".to_owned()]));
     };
-    let mut problems = strangers(map);
+    let mut problems: Vec<String> =
+        names::check(&name).err().map(|error| format!("metadata.name: {error}")).into_iter().collect();
+    problems.extend(strangers(map));
     let mut namespace = String::new();
     if let DocumentKind::Ours(kind) = kind {
         problems.extend(Checker::new(kind).check(&json).iter().map(ToString::to_string));
@@ -280,6 +293,7 @@ fn strangers(map: &Map<String, Value>) -> Vec<String> {
                 if !value.is_object() {
                     problems.push(format!("metadata.{key}: not a map of strings"));
                 }
+                problems.extend(misspelt(key == "labels", value).map(|text| format!("metadata.{key}.{text}")));
             }
             key if WRITTEN.contains(&key) => {}
             key => {
@@ -291,13 +305,29 @@ fn strangers(map: &Map<String, Value>) -> Vec<String> {
     problems
 }
 
+/// Keys, and values of labels, that the API server refuses.
+fn misspelt(of_labels: bool, map: &Value) -> impl Iterator<Item = String> {
+    map.as_object().into_iter().flatten().filter_map(move |(key, value)| {
+        let value = value.as_str().filter(|_| of_labels);
+        let problem = names::key_problem(key).or_else(|| value.and_then(names::value_problem));
+        problem.map(|problem| match value {
+            Some(value) => format!("{key}: '{value}': {problem}"),
+            None => format!("{key}: {problem}"),
+        })
+    })
+}
+
 /// The namespace that a document names; empty where it names none.
 fn own_namespace(map: &Map<String, Value>, asked: Option<&str>) -> Result<String, String> {
     match (map.get("metadata").and_then(|metadata| metadata.get("namespace")), asked) {
         (Some(Value::String(written)), Some(asked)) if written != asked => {
             Err(format!("metadata.namespace: '{written}' is not that of -n, '{asked}'; leave one of them out"))
         }
-        (Some(Value::String(written)), _) => Ok(written.clone()),
+        // As if it were not there: so it is to kubectl.
+        (Some(Value::String(written)), _) if written.is_empty() => Ok(String::new()),
+        (Some(Value::String(written)), _) => {
+            names::check(written).map(|()| written.clone()).map_err(|error| format!("metadata.namespace: {error}"))
+        }
         (Some(_), _) => Err("metadata.namespace: not a string".to_owned()),
         (None, _) => Ok(String::new()),
     }
@@ -371,6 +401,54 @@ nothing was sent; 8 problems found:
         let elsewhere = workspace.replace("{name: workspace}", "{name: workspace, namespace: heath}");
         let error = check(&[("a.yaml".to_owned(), elsewhere)], Some("meadow")).unwrap_err().to_string();
         assert!(error.contains("'heath' is not that of -n, 'meadow'"), "{error}");
+    }
+
+    #[test]
+    fn what_can_name_no_object_is_no_manifest() {
+        let manifest = |name: &str, namespace: &str| {
+            let metadata = serde_json::json!({"name": name, "namespace": namespace});
+            format!("apiVersion: provisioning.dev/v1alpha1\nkind: Workspace\nmetadata: {metadata}\nspec: {{}}\n")
+        };
+        for name in names::tests::NONE {
+            let error = problems(&manifest(name, "first"));
+            assert!(error.contains("1 problem found") && error.contains("metadata.name: "), "{name:?}: {error}");
+            if name.is_empty() {
+                continue;
+            }
+            let error = problems(&manifest("workspace", name));
+            assert!(error.contains("1 problem found") && error.contains("metadata.namespace: "), "{name:?}: {error}");
+        }
+        let error = problems("apiVersion: v1\nkind: Namespace\nmetadata: {name: '..'}\n");
+        assert!(error.contains("namespace/..: metadata.name: '..' can't be a name: "), "{error}");
+    }
+
+    #[test]
+    fn labels_that_the_api_server_refuses_are_told() {
+        let error = problems(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: fen, labels: {'a b': c, d: 'e f'}, annotations: {g: 'h i', 'j=': k}}\n",
+        );
+        let told: Vec<&str> = error.lines().skip(1).filter_map(|line| line.split("metadata.").nth(1)).collect();
+        assert!(
+            matches!(told.as_slice(), [a, d, j] if a.starts_with("labels.a b: 'c': not a key")
+            && d.starts_with("labels.d: 'e f': not the value") && j.starts_with("annotations.j=: not a key")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_never_ends_is_not_read_to_its_end() {
+        let error = read(&["/dev/zero".into()], None).unwrap_err().to_string();
+        assert!(error.starts_with("/dev/zero is larger than 16 MiB"), "{error}");
+        let largest = bounded(std::io::repeat(b' ').take(MAX_BYTES)).unwrap();
+        assert_eq!(largest.map(|bytes| bytes.len() as u64), Some(MAX_BYTES));
+    }
+
+    #[test]
+    fn what_is_no_text_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, [0xff, 0xfe]).unwrap();
+        assert!(matches!(read(&[file], None), Err(ManifestError::Read { .. })));
     }
 
     #[test]

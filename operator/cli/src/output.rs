@@ -1,9 +1,13 @@
 //! What people see: errors, progress, colours. Results go to standard output, everything else to standard error.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::exit::Exit;
+use crate::safe::visible;
 
 /// Prints a result and a line's end. A reader that has gone away (`| head`) is no error.
 pub(crate) fn line(text: &str) -> std::io::Result<()> {
@@ -11,6 +15,11 @@ pub(crate) fn line(text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Tells something beside the result, on standard error, whatever others have put into it. Where that is closed or full there is nobody to tell.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
 }
 
 /// Prints an error with its causes, each once.
@@ -23,7 +32,7 @@ pub(crate) fn error(error: &anyhow::Error) {
             text = format!("{text}{separator}{cause}");
         }
     }
-    eprintln!("error: {text}");
+    tell(&format!("error: {text}"));
 }
 
 /// A colour of the terminal's own palette.
@@ -96,13 +105,16 @@ pub(crate) fn program() -> &'static str {
     if name == "kubectl-provisioning" { "kubectl provisioning" } else { NAME }
 }
 
-/// Writes to standard output. A reader that has gone (`| head`) is no error, and ends the program.
+/// Writes to standard output. A reader that has gone (`| head`) is no error, and ends the program; a result that can't be
+/// written (a full disk) is one.
 pub(crate) fn print(text: &str) {
-    use std::io::Write;
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(Exit::Done as i32);
     }
+    tell(&format!("error: failed to write to standard output: {error}"));
+    std::process::exit(Exit::Failed as i32);
 }
 
 /// What a command is doing: a spinner on a terminal, plain lines elsewhere.
@@ -110,11 +122,15 @@ pub(crate) struct Progress {
     spinner: Option<ProgressBar>,
 }
 
+/// A spinner has colours.
+fn spins(terminal: bool, no_colour: bool, variable: Option<OsString>) -> bool {
+    terminal && !no_colour && variable.is_none_or(|value| value.is_empty())
+}
+
 impl Progress {
-    pub(crate) fn new() -> Self {
-        let plain =
-            !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if plain {
+    /// Given `--no-color`.
+    pub(crate) fn new(no_colour: bool) -> Self {
+        if !spins(std::io::stderr().is_terminal(), no_colour, std::env::var_os("NO_COLOR")) {
             return Self { spinner: None };
         }
         let spinner = ProgressBar::new_spinner();
@@ -128,7 +144,7 @@ impl Progress {
     pub(crate) fn step(&self, message: &str) {
         match &self.spinner {
             Some(spinner) => spinner.set_message(message.to_owned()),
-            None => eprintln!("{message}"),
+            None => tell(message),
         }
     }
 
@@ -137,6 +153,20 @@ impl Progress {
         if let Some(spinner) = self.spinner {
             spinner.finish_and_clear();
         }
-        eprintln!("{message}");
+        tell(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_spins_where_there_are_no_colours() {
+        assert!(spins(true, false, None));
+        assert!(spins(true, false, Some(OsString::new())));
+        assert!(!spins(false, false, None));
+        assert!(!spins(true, true, None));
+        assert!(!spins(true, false, Some("1".into())));
     }
 }

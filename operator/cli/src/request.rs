@@ -12,7 +12,8 @@ use crate::cluster::{Cluster, causes};
 use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::{Kind, Target};
-use crate::output::program;
+use crate::names::{self, NameError};
+use crate::output::{program, tell};
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,9 @@ impl fmt::Display for Scope {
 /// A request that did not do what it was for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
+    /// Nothing can have this name.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The API server knows the kind, and no such object.
     #[error("{what}: not found")]
     NotFound { what: String },
@@ -88,6 +92,7 @@ impl RequestError {
 
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Self::Name(_) => Exit::Usage,
             Self::NotFound { .. } | Self::NoNamespace { .. } => Exit::No,
             Self::UnknownKind { .. } | Self::Refused { .. } => Exit::Refused,
             Self::NoAnswer(_) => Exit::Unreachable,
@@ -136,6 +141,12 @@ pub(crate) fn api(cluster: &Cluster, kind: Kind, scope: &Scope) -> Api<DynamicOb
     }
 }
 
+/// The last look before an address is made, whoever made the name: nothing escapes what is put into one, so a name `#` or
+/// `?` would make it that of all objects of the kind.
+pub(crate) fn check_address(namespace: Option<&str>, name: &str) -> Result<(), NameError> {
+    namespace.map_or(Ok(()), names::check).and_then(|()| names::check(name))
+}
+
 fn own(cluster: &Cluster) -> Scope {
     Scope::Namespace(cluster.namespace.clone())
 }
@@ -146,6 +157,7 @@ fn in_namespace(cluster: &Cluster, target: &Target) -> String {
 
 /// One object.
 pub(crate) async fn get(cluster: &Cluster, target: &Target) -> Result<Item, RequestError> {
+    check_address(Some(&cluster.namespace), &target.name)?;
     let found = api(cluster, target.kind, &own(cluster)).get(&target.name).await;
     let error = |error| RequestError::new(cluster, "get", in_namespace(cluster, target), error);
     found.map(|object| Item::new(target.kind, object)).map_err(error)
@@ -158,12 +170,32 @@ pub(crate) async fn list(
     scope: &Scope,
     selector: Option<&str>,
 ) -> Result<Vec<Item>, RequestError> {
+    if let Scope::Namespace(namespace) = scope {
+        names::check(namespace)?;
+    }
     let parameters = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
     let found = api(cluster, kind, scope).list(&parameters).await;
     let error = |error| RequestError::new(cluster, "list", format!("{} in {scope}", kind.plural()), error);
     let mut items: Vec<Item> = found.map_err(error)?.items.into_iter().map(|it| Item::new(kind, it)).collect();
     items.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
     Ok(items)
+}
+
+/// What came of several requests, and how the command ends: what was refused is told, and the first refusal counts. Without
+/// a cluster none of them can be answered.
+pub(crate) fn what_came<T>(answers: Vec<Result<T, RequestError>>) -> Result<(Vec<T>, Exit), RequestError> {
+    let (mut came, mut exit) = (Vec::new(), Exit::Done);
+    for answer in answers {
+        match answer {
+            Ok(answer) => came.push(answer),
+            Err(error @ RequestError::NoAnswer(_)) => return Err(error),
+            Err(error) => {
+                tell(&format!("error: {error}"));
+                exit = if exit == Exit::Done { error.exit() } else { exit };
+            }
+        }
+    }
+    Ok((came, exit))
 }
 
 /// Merges a change into one object. With a `resourceVersion` in it, only while the object is still that one.
@@ -173,6 +205,7 @@ pub(crate) async fn merge(
     change: &Value,
     dry_run: bool,
 ) -> Result<Item, RequestError> {
+    check_address(Some(&cluster.namespace), &target.name)?;
     let parameters = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let changed =
         api(cluster, target.kind, &own(cluster)).patch(&target.name, &parameters, &Patch::Merge(change)).await;
@@ -196,6 +229,7 @@ pub(crate) async fn delete(
     namespace: &str,
     dry_run: bool,
 ) -> Result<Deletion, RequestError> {
+    check_address(Some(namespace), &target.name)?;
     let scope = Scope::Namespace(namespace.to_owned());
     let parameters = DeleteParams { dry_run, ..DeleteParams::background() };
     let reply = api(cluster, target.kind, &scope).delete(&target.name, &parameters).await;
@@ -230,6 +264,29 @@ mod tests {
              size and providerSize\n  some rules were not checked"
         );
         assert_eq!(error.exit(), Exit::Refused);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_about_what_nothing_can_be_called() {
+        let stub = crate::stub::Stub::new(|_| crate::stub::reply(200, serde_json::json!({"metadata": {}})));
+        let cluster = stub.cluster();
+        for name in names::tests::NONE {
+            let target = Target { kind: Kind::Server, name: name.to_owned() };
+            let elsewhere = Cluster { namespace: name.to_owned(), ..cluster.clone() };
+            let heron = Target { kind: Kind::Server, name: "heron".to_owned() };
+            let change = serde_json::json!({});
+            let errors = [
+                get(&cluster, &target).await.unwrap_err(),
+                get(&elsewhere, &heron).await.unwrap_err(),
+                merge(&cluster, &target, &change, false).await.unwrap_err(),
+                merge(&elsewhere, &heron, &change, false).await.unwrap_err(),
+                delete(&cluster, &target, "first", false).await.unwrap_err(),
+                delete(&cluster, &heron, name, false).await.unwrap_err(),
+                list(&cluster, Kind::Server, &Scope::Namespace(name.to_owned()), None).await.unwrap_err(),
+            ];
+            assert!(errors.iter().all(|error| error.exit() == Exit::Usage), "{name:?}: {errors:?}");
+        }
+        assert_eq!(stub.requests(), [""; 0]);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! An API server in memory, for tests: answers from a function, and remembers what it was asked.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
@@ -19,6 +22,13 @@ pub(crate) struct Stub {
 
 impl Stub {
     pub(crate) fn new(answer: impl Fn(&Request<Body>) -> Response<Body> + Send + Sync + 'static) -> Self {
+        Self::slow(move |request| ready(answer(request)).boxed())
+    }
+
+    /// One whose answers may take their time, or for ever: a watch in which nothing happens.
+    pub(crate) fn slow(
+        answer: impl Fn(&Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync + 'static,
+    ) -> Self {
         let (requests, bodies) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (seen, read, answer) = (requests.clone(), bodies.clone(), Arc::new(answer));
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -27,7 +37,7 @@ impl Stub {
             async move {
                 let body = request.into_body().collect_bytes().await.unwrap();
                 read.lock().unwrap().extend(serde_json::from_slice::<Value>(&body));
-                Ok::<_, Infallible>(reply)
+                Ok::<_, Infallible>(reply.await)
             }
         });
         Self { client: Client::new(service, "first"), requests, bodies }

@@ -1,8 +1,9 @@
 //! Tables as kubectl prints them: columns three blanks apart, no lines.
 
 use crate::output::{Colour, Style};
+use crate::safe::one_line;
 
-/// A cell: text, and its colour on a terminal.
+/// A cell: text that is one line whoever wrote it, and its colour on a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cell {
     text: String,
@@ -11,13 +12,13 @@ pub(crate) struct Cell {
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: text.into(), colour: None }
+        Self { text: one_line(&text.into()), colour: None }
     }
 }
 
 impl Cell {
     pub(crate) fn coloured(text: impl Into<String>, colour: Colour) -> Self {
-        Self { text: text.into(), colour: Some(colour) }
+        Self { text: one_line(&text.into()), colour: Some(colour) }
     }
 }
 
@@ -72,6 +73,9 @@ mod tests {
         table.add([Cell::from("heron"), Cell::coloured("True", Colour::Green), "3s".into()]);
         table.add(["é", "", ""]);
         assert_eq!(table.render("  ", Style::PLAIN), "  NAME    READY   AGE\n  heron   True    3s\n  é\n");
+        let mut wrapped = Table::new(["MESSAGE", "AGE"]);
+        wrapped.add([Cell::coloured("a\nb\u{1b}[2J", Colour::Red), "3s".into()]);
+        assert_eq!(wrapped.render("", Style::PLAIN), "MESSAGE    AGE\na b^[[2J   3s\n");
         let colour = Style { colour: true, ..Style::PLAIN };
         assert!(table.render("", colour).contains("heron   \u{1b}[32mTrue\u{1b}[0m    3s\n"));
     }

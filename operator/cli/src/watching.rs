@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::Kind;
+use crate::output::tell;
 use crate::request::{RequestError, Scope, api};
 
 /// A watch can't go on, or what was waited for does not come.
@@ -139,10 +140,10 @@ fn one(cluster: &Cluster, selection: Selection) -> BoxStream<'static, Result<Upd
                 }
                 // Once it has worked it will work again; until then the error is the answer.
                 Err(error) if complete => {
-                    eprintln!(
+                    tell(&format!(
                         "note: the watch of {what} was interrupted and starts over: {}",
                         crate::cluster::causes(&error)
-                    );
+                    ));
                     Vec::new()
                 }
                 Err(error) => vec![Err(failure(&cluster, &what, error))],

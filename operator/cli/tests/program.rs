@@ -86,6 +86,11 @@ fn err(output: &Output) -> String {
 /// Objects by path; whatever is sent is noted.
 type Objects = BTreeMap<&'static str, Value>;
 
+/// What is answered about an object that may not be seen.
+fn forbidden() -> Value {
+    json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "ana may not", "details": {"name": "x"}})
+}
+
 /// An API server that knows these objects, on a port of its own until the tests end. Gives its address and its notes.
 fn server(objects: Objects) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -127,6 +132,7 @@ fn serve(stream: TcpStream, objects: &Objects, seen: &Mutex<Vec<String>>) {
     let (status, answer) = match (method, objects.get(path)) {
         ("POST", _) => ("201 Created", serde_json::from_slice(&body).unwrap()),
         ("PATCH", _) if url.contains("force=") => ("200 OK", serde_json::from_slice(&body).unwrap()),
+        (_, Some(object)) if object["code"] == 403 => ("403 Forbidden", object.clone()),
         (_, Some(object)) => ("200 OK", object.clone()),
         (_, None) => ("404 Not Found", missing),
     };
@@ -171,6 +177,54 @@ fn exit_codes_are_those_of_the_page() {
         let output = desk.run(line);
         assert_eq!(code(&output), expected, "{line}: {}{}", out(&output), err(&output));
     }
+}
+
+#[test]
+fn what_can_name_no_object_never_becomes_a_part_of_an_address() {
+    let (address, notes) = server(Objects::new());
+    let desk = Desk::new().with_server(&address);
+    let lines = [
+        "delete server NAME",
+        "delete server heron NAME --ignore-not-found",
+        "server delete NAME",
+        "delete server NAME --dry-run=client",
+        "server show NAME",
+        "show tsv NAME",
+        "why bwf NAME",
+        "logs server NAME",
+        "tree cluster NAME",
+        "watch server NAME",
+        "wait server NAME",
+        "retry server NAME",
+        "suspend server NAME",
+        "skip NAME step",
+        "server create NAME",
+        "generate server NAME",
+        "generate server heron -n NAME",
+        "generate workspace NAME",
+        "workspace init NAME",
+        "workspace use NAME",
+        "list -n NAME",
+        "delete server heron -n NAME",
+        "extension list --system-namespace NAME",
+        "apply -f wrong.yaml",
+        "apply -f wrong.yaml --dry-run=client",
+        "diff -f wrong.yaml",
+        "delete -f wrong.yaml",
+    ];
+    for name in ["#", "?", "..", "../x", "%2e", "%23", "heron?x=", "heron#", "Heron"] {
+        let manifest = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Workspace",
+            "metadata": {"name": name}, "spec": {}});
+        fs::write(desk.path("wrong.yaml"), manifest.to_string()).unwrap();
+        for line in lines {
+            let output = desk.run(&line.replace("NAME", name));
+            let told = (code(&output), out(&output), err(&output).contains("can't be a name"));
+            assert_eq!(told, (2, String::new(), true), "{line}, {name}: {}", err(&output));
+        }
+    }
+    let output = desk.command(Path::new(PROGRAM)).args(["generate", "server", "heron", "--labels", "a b=c"]).output();
+    assert_eq!(code(&output.unwrap()), 2);
+    assert_eq!(*notes.lock().unwrap(), [""; 0]);
 }
 
 #[test]
@@ -326,4 +380,84 @@ fn a_reader_that_has_gone_is_no_error() {
     let output =
         desk.command(Path::new("/bin/bash")).env("PATH", "/usr/bin:/bin").args(["-c", &line]).output().unwrap();
     assert_eq!(out(&output), "apiVersion: provisioning.dev/v1alpha1\n0\n", "{}", err(&output));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let desk = Desk::new();
+    for line in ["generate server heron", "exit-codes", "completion bash", "apply --dry-run=client -f heron.yaml"] {
+        fs::write(desk.path("heron.yaml"), out(&desk.run("generate server heron"))).unwrap();
+        let mut command = desk.command(Path::new(PROGRAM));
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command.args(line.split(' ')).stdout(full).output().unwrap();
+        assert_eq!(code(&output), 1, "{line}: {}", err(&output));
+        assert!(err(&output).starts_with("error: failed to write to standard output: "), "{line}: {}", err(&output));
+    }
+}
+
+#[test]
+fn nobody_to_tell_is_no_reason_to_break_off() {
+    let (address, _) = server([("/apis/provisioning.dev/v1alpha1/namespaces/first/servers", names(&[]))].into());
+    let (nowhere, empty) = (Desk::new(), Desk::new().with_server(&address));
+    let table = [
+        (&nowhere, "list", 6),
+        (&nowhere, "list srv/", 2),
+        (&empty, "list srv", 0),
+        (&empty, "show srv heron tern", 3),
+    ];
+    for (desk, line, expected) in table {
+        let mut command = desk.command(Path::new(PROGRAM));
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(code(&command.args(line.split(' ')).stderr(full).output().unwrap()), expected, "{line}");
+        let closed = format!("exec '{PROGRAM}' {line} 2>&-");
+        let output = desk.command(Path::new("/bin/sh")).args(["-c", &closed]).output().unwrap();
+        assert_eq!(code(&output), expected, "{line}");
+    }
+}
+
+#[test]
+fn what_others_wrote_commands_no_terminal() {
+    let evil = "gone\n\u{1b}]0;title\u{7}\u{9b}2J";
+    let heron = json!({"metadata": {"name": "heron", "namespace": "first", "uid": "u", "generation": 1},
+        "spec": {"providerConfigRef": {"name": "local"}, "providerSize": "small", "image": {"id": evil}},
+        "status": {"observedGeneration": 1, "schema": 1,
+            "conditions": [{"type": "Ready", "status": "False", "reason": "StepFailed", "message": evil,
+                "observedGeneration": 1, "lastTransitionTime": "2026-05-04T10:00:05Z"}],
+            "steps": [{"id": "reach", "action": "Reach", "undo": "None", "inputHash": "v1:0", "phase": "Failed", "run": 1,
+                "class": "Invalid", "reason": "HostKeyChanged", "message": evil, "outputs": {"a": evil}}]}});
+    let list = json!({"metadata": {}, "items": [heron]});
+    let servers = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers";
+    let one = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers/heron";
+    let (address, _) = server([(servers, list), (one, heron)].into());
+    let desk = Desk::new().with_server(&address);
+    let wrong = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Workspace",
+        "metadata": {"name": "workspace", evil: 1}, "spec": {evil: 2}});
+    fs::write(desk.path("wrong.yaml"), wrong.to_string()).unwrap();
+    for line in ["show srv heron", "list srv -o wide", "tree srv/heron", "why srv heron", "apply -f wrong.yaml"] {
+        let output = desk.run(line);
+        let text = format!("{}{}", out(&output), err(&output));
+        assert!(text.contains("^[]0;title^G\\u{9b}2J"), "{line}: {text}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{line}: {text:?}");
+    }
+    let read: Value = serde_json::from_str(&out(&desk.run("show srv heron -o json"))).unwrap();
+    assert_eq!(read["status"]["conditions"][0]["message"], evil);
+}
+
+#[test]
+fn what_may_not_be_seen_hides_nothing_else() {
+    let servers = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers";
+    let heron = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers/heron";
+    let tern = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers/tern";
+    let clusters = "/apis/provisioning.dev/v1alpha1/namespaces/first/clusters";
+    let one = json!({"metadata": {"name": "tern", "namespace": "first"}});
+    let objects = [(servers, names(&["tern"])), (clusters, forbidden()), (heron, forbidden()), (tern, one)];
+    let (address, _) = server(objects.into());
+    let desk = Desk::new().with_server(&address);
+    for line in ["list clu,srv -o name", "list clu,srv", "show srv heron tern -o name", "show srv tern heron -o name"] {
+        let output = desk.run(line);
+        let (text, error) = (out(&output), err(&output));
+        assert!(text.contains("server/tern"), "{line}: {text}{error}");
+        assert!(error.contains("not allowed (403): ana may not"), "{line}: {error}");
+        assert_eq!(code(&output), 5, "{line}");
+    }
 }

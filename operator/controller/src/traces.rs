@@ -1,8 +1,9 @@
 //! Traces, sent to an OpenTelemetry collector as OTLP over HTTP in its JSON form. Off unless an address is given.
 //!
-//! One trace per run of a plan: an object's generation is the root, and each run of a step is a span below it; an object
-//! that a workflow made has its spans below the workflow's step. All identifiers are hashes of what is traced, so spans
-//! from before and after a restart of the operator, or from another leader, find together.
+//! One trace per generation of what a person wrote. In it each attempt is a span, from where the object begins to be worked
+//! on until it is Ready, Stalled or gone, and each run of a step is a span below. What a workflow or a cluster made has its
+//! spans below the step that made it, in the trace of the topmost owner. All identifiers are hashes of what is traced, so
+//! spans from before and after a restart of the operator, or from another leader, find together.
 
 use std::time::Duration;
 
@@ -70,17 +71,19 @@ pub struct Subject {
     pub uid: String,
     /// Generation that the plan is for.
     pub generation: i64,
-    /// The step of a workflow that made it.
+    /// Since when it is worked on: tells a new try of the same generation from the one before.
+    pub attempt: Option<Timestamp>,
+    /// The step of another object that made it.
     pub maker: Option<Maker>,
 }
 
-/// A run of a workflow's step that made an object.
+/// A run of the step of a workflow or cluster that made an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Maker {
-    /// uid of the workflow.
+    /// uid of the workflow or cluster.
     pub uid: String,
-    /// Its generation.
-    pub generation: i64,
+    /// uid and generation of the topmost owner, whose trace it is.
+    pub top: (String, i64),
     /// Id of the step.
     pub step: String,
     /// Number of its run.
@@ -138,17 +141,22 @@ pub fn of_step(subject: &Subject, step: &StepStatus, now: Timestamp) -> Option<S
         ("reason", json!({"stringValue": step.reason})),
     ];
     let id = step_span(&subject.uid, &step.id, step.run);
-    let parent = object_span(&subject.uid, subject.generation);
-    Some(span(subject, id, Some(parent), format!("{} {}", subject.kind, step.id), (start, end), failed, &attributes))
+    let parent = object_span(subject).or_else(|| maker_span(subject));
+    Some(span(subject, id, parent, format!("{} {}", subject.kind, step.id), (start, end), failed, &attributes))
 }
 
-/// The span of an object's plan that has come to its end; `None` where nothing has run.
+/// The span of an attempt that has come to its end; `None` where nothing has run in it: a service that answers again, for
+/// example.
 pub fn of_object(subject: &Subject, steps: &[StepStatus], failed: bool, now: Timestamp) -> Option<Span> {
-    let start = steps.iter().filter_map(|step| step.started_at.as_ref()).map(|time| time.0).min()?;
-    let parent = subject.maker.as_ref().map(|maker| step_span(&maker.uid, &maker.step, maker.run));
+    let start = subject.attempt?;
+    let moved = |step: &StepStatus| {
+        let times = [step.started_at.as_ref(), step.finished_at.as_ref()];
+        // Times in status are cut to the second.
+        step.run > 0 && times.into_iter().flatten().any(|time| time.0.as_second() >= start.as_second())
+    };
+    steps.iter().any(moved).then_some(())?;
     let name = format!("{} {}", subject.kind, subject.name);
-    let id = object_span(&subject.uid, subject.generation);
-    Some(span(subject, id, parent, name, (start, now.max(start)), failed, &[]))
+    Some(span(subject, object_span(subject)?, maker_span(subject), name, (start, now.max(start)), failed, &[]))
 }
 
 fn span(
@@ -184,12 +192,17 @@ fn span(
 
 fn trace(subject: &Subject) -> String {
     let maker = subject.maker.as_ref();
-    let (uid, generation) = maker.map_or((&subject.uid, subject.generation), |maker| (&maker.uid, maker.generation));
+    let (uid, generation) = maker.map_or((&subject.uid, subject.generation), |maker| (&maker.top.0, maker.top.1));
     hex(&["trace", uid, &generation.to_string()], 16)
 }
 
-fn object_span(uid: &str, generation: i64) -> String {
-    hex(&["object", uid, &generation.to_string()], 8)
+fn object_span(subject: &Subject) -> Option<String> {
+    let since = subject.attempt?.as_second().to_string();
+    Some(hex(&["object", &subject.uid, &subject.generation.to_string(), &since], 8))
+}
+
+fn maker_span(subject: &Subject) -> Option<String> {
+    subject.maker.as_ref().map(|maker| step_span(&maker.uid, &maker.step, maker.run))
 }
 
 fn step_span(uid: &str, step: &str, run: i64) -> String {
@@ -312,7 +325,8 @@ mod tests {
 
     fn subject(kind: &'static str, name: &str, maker: Option<Maker>) -> Subject {
         let uid = format!("uid-{name}");
-        Subject { kind, namespace: "marsh".to_owned(), name: name.to_owned(), uid, generation: 3, maker }
+        let attempt = Some("2026-05-04T03:02:00.9Z".parse().unwrap());
+        Subject { kind, namespace: "marsh".to_owned(), name: name.to_owned(), uid, generation: 3, attempt, maker }
     }
 
     fn step(id: &str, phase: StepPhase, run: i64) -> StepStatus {
@@ -357,7 +371,8 @@ mod tests {
         let collector: Collector = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let dropped = IntCounter::new("dropped", "spans").unwrap();
         let traces = Traces::start(collector, dropped.clone());
-        let maker = Maker { uid: "uid-dawn".to_owned(), generation: 3, step: "heron".to_owned(), run: 1 };
+        let maker =
+            Maker { uid: "uid-dawn".to_owned(), top: ("uid-dawn".to_owned(), 3), step: "heron".to_owned(), run: 1 };
         let (workflow, server) = (subject("BatchWorkflow", "dawn", None), subject("Server", "blue-heron", Some(maker)));
         let applied = step("heron", StepPhase::Succeeded, 1);
         let created = [step("create", StepPhase::Pending, 1), step("create", StepPhase::Succeeded, 2)];
@@ -407,6 +422,26 @@ mod tests {
         }
         assert_eq!(of_step(&server, &step("create", StepPhase::Succeeded, 0), now()), None);
         assert_eq!(of_object(&server, &[], true, now()), None);
+    }
+
+    #[test]
+    fn a_new_try_is_a_span_of_its_own_and_one_in_which_nothing_ran_is_none() {
+        let first = subject("Server", "blue-heron", None);
+        let at = |second: i32| Subject {
+            attempt: Some(format!("2026-05-04T03:02:{second}Z").parse().unwrap()),
+            ..first.clone()
+        };
+        let create = step("create", StepPhase::Failed, 1);
+        let id = |subject: &Subject| {
+            of_object(subject, std::slice::from_ref(&create), true, now()).unwrap().0["spanId"].clone()
+        };
+        assert_ne!(id(&first), id(&at(10)), "a retry");
+        assert_eq!(id(&first), id(&first));
+        let trace = |subject: &Subject| of_step(subject, &create, now()).unwrap().0["traceId"].clone();
+        assert_eq!(trace(&first), trace(&at(10)));
+        assert_eq!(of_step(&at(10), &create, now()).unwrap().0["parentSpanId"], id(&at(10)));
+        // Unhealthy and Ready again: the step ended at 03:02:11, before it.
+        assert_eq!(of_object(&at(12), &[create], false, now()), None);
     }
 
     #[tokio::test]

@@ -85,7 +85,16 @@ impl Stores {
 /// Caches that hold these clusters and nothing else.
 #[cfg(test)]
 pub(crate) fn caches_of(clusters: &[Cluster]) -> Stores {
+    caches_with(&[], clusters)
+}
+
+/// Caches that hold these workflows and clusters and nothing else.
+#[cfg(test)]
+pub(crate) fn caches_with(workflows: &[BatchWorkflow], clusters: &[Cluster]) -> Stores {
     let (stores, mut writers) = caches();
+    for workflow in workflows {
+        writers.workflows.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(workflow.clone()))));
+    }
     for cluster in clusters {
         writers.clusters.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(cluster.clone()))));
     }

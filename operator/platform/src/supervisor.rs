@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -182,8 +183,8 @@ fn prepare(context: &Context) -> Result<(), SupervisorError> {
 }
 
 fn log(message: &str) {
-    // Standard error is supervisor.log.
-    eprintln!("{} {message}", Timestamp::now());
+    // Standard error is supervisor.log; that its disk is full ends nothing.
+    let _ = writeln!(std::io::stderr().lock(), "{} {message}", Timestamp::now());
 }
 
 /// Writes the status at every change, and once a second as a sign of life.

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::goal::{Goal, Waiting};
 use crate::manifest::{self, Document, DocumentKind};
-use crate::output::print;
+use crate::output::{print, tell};
 use crate::request::RequestError;
 use crate::times::parse_duration;
 
@@ -71,7 +71,7 @@ pub(super) async fn all<'a>(
             // Without a cluster the rest can't work either.
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
-                eprintln!("error: {error}");
+                tell(&format!("error: {error}"));
                 exit = if exit == Exit::Done { error.exit() } else { exit };
             }
         }

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::goal::{Goal, Waiting};
 use crate::kinds::{Kind, Target, targets};
 use crate::manifest::{self, DocumentKind};
-use crate::output::{print, program};
+use crate::output::{print, program, tell};
 use crate::request::{Deletion, RequestError, delete};
 use crate::times::parse_duration;
 
@@ -55,14 +55,9 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments) -> Res
     objects(written, &arguments.how, cluster).await
 }
 
-/// Deletes objects of a kind by name.
-pub(crate) async fn of_kind(
-    kind: Kind,
-    names: Vec<String>,
-    how: &How,
-    cluster: &ClusterArguments,
-) -> Result<Exit, Error> {
-    objects(names.into_iter().map(|name| (Target { kind, name }, None)).collect(), how, cluster).await
+/// Deletes objects that are named.
+pub(crate) async fn of_kind(targets: Vec<Target>, how: &How, cluster: &ClusterArguments) -> Result<Exit, Error> {
+    objects(targets.into_iter().map(|target| (target, None)).collect(), how, cluster).await
 }
 
 async fn objects(written: Written, how: &How, cluster: &ClusterArguments) -> Result<Exit, Error> {
@@ -87,7 +82,7 @@ async fn objects(written: Written, how: &How, cluster: &ClusterArguments) -> Res
             Err(RequestError::NotFound { .. }) if how.ignore_not_found => {}
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
-                eprintln!("error: {error}");
+                tell(&format!("error: {error}"));
                 exit = if exit == Exit::Done { error.exit() } else { exit };
             }
         }
@@ -137,7 +132,7 @@ fn in_files(files: &[PathBuf], cluster: &ClusterArguments) -> Result<Written, Er
             DocumentKind::Ours(kind) => found.push((Target { kind, name: document.name }, namespace)),
             DocumentKind::Namespace => {
                 let name = document.name;
-                eprintln!("note: namespace {name} stays; once it is empty: kubectl delete namespace {name}");
+                tell(&format!("note: namespace {name} stays; once it is empty: kubectl delete namespace {name}"));
             }
         }
     }

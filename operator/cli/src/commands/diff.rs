@@ -13,8 +13,9 @@ use crate::cluster::{Cluster, ClusterArguments};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::manifest::{self, Document};
-use crate::output::{self, Colour, Style, print};
-use crate::request::RequestError;
+use crate::output::{self, Colour, Style, print, tell};
+use crate::request::{RequestError, check_address};
+use crate::safe::visible;
 
 /// Lines around a change.
 const CONTEXT: usize = 3;
@@ -57,7 +58,7 @@ async fn compare(arguments: Arguments, cluster: &ClusterArguments, style: Style)
             }
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
-                eprintln!("error: {error}");
+                tell(&format!("error: {error}"));
                 let code = if error.exit() == Exit::Failed { Exit::Usage } else { error.exit() };
                 exit = if exit == Exit::Done { code } else { exit };
             }
@@ -73,6 +74,7 @@ async fn one(
     force: bool,
 ) -> Result<(Option<DynamicObject>, DynamicObject), RequestError> {
     let (resource, namespace) = place(document);
+    check_address(namespace, &document.name)?;
     let api: Api<DynamicObject> = match namespace {
         Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
         None => Api::all_with(cluster.client.clone(), &resource),
@@ -123,6 +125,7 @@ fn unified(name: &str, before: &str, after: &str) -> String {
 
 fn coloured(text: &str, style: Style) -> String {
     let line = |line: &str| {
+        let line = &visible(line);
         let colour = match line.as_bytes().first() {
             Some(b'+') => Colour::Green,
             Some(b'-') => Colour::Red,

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::{Item, Typed};
 use crate::kinds::{Kind, KindError, Target, targets};
-use crate::output::print;
+use crate::output::{print, tell};
 use crate::request::{RequestError, get, list_hint, merge};
 
 /// Arguments of `retry`, `suspend` and `resume`.
@@ -94,7 +94,7 @@ pub(crate) async fn run(arguments: Arguments, wish: Wish, cluster: &ClusterArgum
             Ok(_) => print(&format!("{target} {}{}\n", wish.done(), dry_run.suffix())),
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
-                eprintln!("error: {error}");
+                tell(&format!("error: {error}"));
                 exit = if exit == Exit::Done { error.exit() } else { exit };
             }
         }
@@ -115,7 +115,7 @@ pub(crate) async fn skip(arguments: SkipArguments, cluster: &ClusterArguments) -
             Ok(Exit::Done)
         }
         Err(Error::Request(error @ RequestError::NotFound { .. })) => {
-            eprintln!("error: {error}; {}", list_hint(Kind::BatchWorkflow, &cluster.namespace));
+            tell(&format!("error: {error}; {}", list_hint(Kind::BatchWorkflow, &cluster.namespace)));
             Ok(error.exit())
         }
         Err(error) => Err(error),
@@ -125,7 +125,7 @@ pub(crate) async fn skip(arguments: SkipArguments, cluster: &ClusterArguments) -
 /// `first`, `bwf/first` or `batch/first`.
 fn workflow(word: &str) -> Result<Target, Error> {
     match word.split_once('/') {
-        None => Ok(Target { kind: Kind::BatchWorkflow, name: word.to_owned() }),
+        None => Ok(Target::named(Kind::BatchWorkflow, word)?),
         Some(_) => match targets(&[word.to_owned()])?.as_slice() {
             [target] if target.kind == Kind::BatchWorkflow => Ok(target.clone()),
             _ => Err(Error::Usage(format!("{word} is no BatchWorkflow; only its steps can be passed over"))),

@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::{Kind, kinds, known};
-use crate::output::{Format, Style, print};
-use crate::request::{Scope, list};
+use crate::output::{Format, Style, print, tell};
+use crate::request::{Scope, list, what_came};
 use crate::table::{Cell, Table};
 
 /// Arguments of `list`.
@@ -55,26 +55,38 @@ pub(crate) async fn objects(
 ) -> Result<Exit, Error> {
     let cluster = Cluster::find(cluster).await?;
     let scope = if how.all_namespaces { Scope::All } else { Scope::Namespace(cluster.namespace.clone()) };
-    let lists = lists(&cluster, kinds, &scope, how.selector.as_deref()).await?;
+    let (lists, exit) = lists(&cluster, kinds, &scope, how.selector.as_deref()).await?;
+    if exit != Exit::Done && lists.is_empty() {
+        return Ok(exit);
+    }
     if lists.iter().all(|(_, items)| items.is_empty()) && matches!(how.output, None | Some(Format::Wide)) {
         let what = if let [kind] = kinds { kind.plural() } else { "objects" };
-        eprintln!("no {what} in {scope}");
-        return Ok(Exit::Done);
+        if exit == Exit::Done {
+            tell(&format!("no {what} in {scope}"));
+        }
+        return Ok(exit);
     }
     print(&shown(&lists, &scope, how.output, style, Timestamp::now())?);
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
-/// The objects of each kind; one request for each, all at the same time.
+/// The objects of each kind, and how the command ends; one request for each, all at the same time. A kind that can't be
+/// listed (forbidden, or not known to the cluster) is told and hides no other.
 async fn lists(
     cluster: &Cluster,
     kinds: &[Kind],
     scope: &Scope,
     selector: Option<&str>,
-) -> Result<Vec<(Kind, Vec<Item>)>, Error> {
+) -> Result<(Vec<(Kind, Vec<Item>)>, Exit), Error> {
     let requests =
         kinds.iter().map(|kind| async { list(cluster, *kind, scope, selector).await.map(|items| (*kind, items)) });
-    Ok(join_all(requests).await.into_iter().collect::<Result<_, _>>()?)
+    let (mut came, exit) = what_came(join_all(requests).await)?;
+    if !came.is_empty() {
+        // Names carry their kind where several were asked for, whatever came.
+        let missing: Vec<Kind> = kinds.iter().copied().filter(|kind| came.iter().all(|(it, _)| it != kind)).collect();
+        came.extend(missing.into_iter().map(|kind| (kind, Vec::new())));
+    }
+    Ok((came, exit))
 }
 
 fn shown(
@@ -159,10 +171,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_kind_that_cannot_be_listed_hides_no_other() {
+        let stub = Stub::new(|request| match request.uri().path().rsplit('/').next() {
+            Some("servers") => reply(403, json!({"kind": "Status", "code": 403, "reason": "Forbidden"})),
+            Some("clusters") => reply(404, json!({"kind": "Status", "code": 404})),
+            _ => reply(200, json!({"metadata": {}, "items": [{"metadata": {"name": "x"}}]})),
+        });
+        let (found, exit) = lists(&stub.cluster(), &Kind::ALL, &Scope::All, None).await.unwrap();
+        let kinds: Vec<Kind> = found.iter().filter(|(_, items)| !items.is_empty()).map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds, [Kind::Workspace, Kind::ProviderConfig, Kind::BatchWorkflow, Kind::Taskserv]);
+        assert_eq!(exit, Exit::Refused);
+    }
+
+    #[tokio::test]
     async fn each_kind_is_one_request_and_nothing_is_discovered() {
         let stub = Stub::new(|_| reply(200, json!({"metadata": {}, "items": []})));
         let scope = Scope::Namespace("first".into());
-        lists(&stub.cluster(), &Kind::ALL, &scope, None).await.unwrap();
+        let (_, exit) = lists(&stub.cluster(), &Kind::ALL, &scope, None).await.unwrap();
+        assert_eq!(exit, Exit::Done);
         let expected = ["workspaces", "providerconfigs", "batchworkflows", "clusters", "servers", "taskservs"]
             .map(|plural| format!("GET /apis/provisioning.dev/v1alpha1/namespaces/first/{plural}?"));
         assert_eq!(stub.requests(), expected);

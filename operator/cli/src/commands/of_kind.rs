@@ -12,7 +12,7 @@ use crate::complete;
 use crate::dry_run::DryRun;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::kinds::Target;
+use crate::kinds::{Kind, KindError, Target};
 use crate::make::{KINDS, Maker};
 use crate::output::{Style, print};
 
@@ -39,12 +39,13 @@ pub(crate) async fn run(command: OfKind, cluster: &ClusterArguments, style: Styl
     match verb {
         Verb::Create(matches) => create(maker, &matches, cluster).await,
         Verb::List(how) => list::objects(&[kind], &how, cluster, style).await,
-        Verb::Show(names, how) => {
-            let targets: Vec<Target> = names.into_iter().map(|name| Target { kind, name }).collect();
-            show::objects(&targets, &how, cluster, style).await
-        }
-        Verb::Delete(names, how) => delete::of_kind(kind, names, &how, cluster).await,
+        Verb::Show(names, how) => show::objects(&named(kind, &names)?, &how, cluster, style).await,
+        Verb::Delete(names, how) => delete::of_kind(named(kind, &names)?, &how, cluster).await,
     }
+}
+
+fn named(kind: Kind, names: &[String]) -> Result<Vec<Target>, KindError> {
+    names.iter().map(|name| Target::named(kind, name)).collect()
 }
 
 /// Writes what `generate` prints; an object that is there already is left as it is.

@@ -16,7 +16,7 @@ use provisioning_platform::{
 };
 
 use crate::exit;
-use crate::output::{self, Progress};
+use crate::output::{self, Progress, tell};
 
 /// The group's arguments.
 #[derive(Debug, Args)]
@@ -137,19 +137,19 @@ fn image_file(text: &str) -> Result<ImageFile, String> {
     Ok(ImageFile { source: source.into(), destination: destination.into(), mode })
 }
 
-/// Runs a command of the group.
-pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+/// Runs a command of the group, given `--no-color`.
+pub(crate) async fn run(arguments: Arguments, no_colour: bool) -> Result<ExitCode> {
     let Arguments { instance, command } = arguments;
     let instance = Instance::of_user(instance)?;
     match command {
-        Command::Start { wait_timeout } => start(&instance, Duration::from_secs(wait_timeout)).await,
-        Command::Stop => stop(&instance),
+        Command::Start { wait_timeout } => start(&instance, Duration::from_secs(wait_timeout), no_colour).await,
+        Command::Stop => stop(&instance, no_colour),
         Command::Status { output } => status(&instance, output),
         Command::Health => health(&instance).await,
         Command::Logs { service, follow, tail } => logs(&instance, service.as_deref(), follow, tail),
         Command::Kubeconfig { path: _, print } => kubeconfig(&instance, print),
-        Command::LoadImage { files } => load_images(&instance, &files),
-        Command::Purge => purge(&instance),
+        Command::LoadImage { files } => load_images(&instance, &files, no_colour),
+        Command::Purge => purge(&instance, no_colour),
         Command::BuildImage(arguments) => build_image(arguments),
         Command::Supervise => {
             provisioning_platform::supervise(&instance).await?;
@@ -158,12 +158,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
 }
 
-async fn start(instance: &Instance, wait_timeout: Duration) -> Result<ExitCode> {
+async fn start(instance: &Instance, wait_timeout: Duration, no_colour: bool) -> Result<ExitCode> {
     let begin = Instant::now();
     let program = std::env::current_exe().context("failed to find this program's own file")?;
     let words = ["platform", "supervise", "--instance", instance.name().as_str()].map(OsString::from);
     let supervisor = std::iter::once(program.into_os_string()).chain(words).collect();
-    let progress = Progress::new();
+    let progress = Progress::new(no_colour);
     let mut step = |message: &str| progress.step(message);
     let started =
         provisioning_platform::start(instance, StartOptions { supervisor, wait_timeout, progress: &mut step }).await?;
@@ -172,12 +172,12 @@ async fn start(instance: &Instance, wait_timeout: Duration) -> Result<ExitCode> 
         Started::Now => format!("instance {name} is ready, after {:.1} s", begin.elapsed().as_secs_f64()),
         Started::AlreadyRunning => format!("instance {name} is already running"),
     });
-    eprintln!("export KUBECONFIG={}", instance.kubeconfig().display());
+    tell(&format!("export KUBECONFIG={}", instance.kubeconfig().display()));
     Ok(ExitCode::SUCCESS)
 }
 
-fn stop(instance: &Instance) -> Result<ExitCode> {
-    let progress = Progress::new();
+fn stop(instance: &Instance, no_colour: bool) -> Result<ExitCode> {
+    let progress = Progress::new(no_colour);
     let stopped = provisioning_platform::stop(instance, &mut |message| progress.step(message))?;
     let name = instance.name();
     progress.finish(&match stopped {
@@ -187,8 +187,8 @@ fn stop(instance: &Instance) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn purge(instance: &Instance) -> Result<ExitCode> {
-    let progress = Progress::new();
+fn purge(instance: &Instance, no_colour: bool) -> Result<ExitCode> {
+    let progress = Progress::new(no_colour);
     provisioning_platform::purge(instance, &mut |message| progress.step(message))?;
     progress.finish(&format!("instance {} is gone", instance.name()));
     Ok(ExitCode::SUCCESS)
@@ -288,9 +288,9 @@ fn kubeconfig(instance: &Instance, print: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load_images(instance: &Instance, files: &[PathBuf]) -> Result<ExitCode> {
+fn load_images(instance: &Instance, files: &[PathBuf], no_colour: bool) -> Result<ExitCode> {
     let binaries = Binaries::find()?;
-    let progress = Progress::new();
+    let progress = Progress::new(no_colour);
     for file in files {
         let shown = file.display();
         progress.step(&format!("importing {shown}"));

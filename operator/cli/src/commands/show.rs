@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::{Item, Typed};
 use crate::kinds::{Target, targets};
-use crate::output::{Colour, Format, Style, print, program};
+use crate::output::{Colour, Format, Style, print, program, tell};
 use crate::request::{RequestError, get, list_hint};
 use crate::table::{Cell, Table};
 use crate::times::span;
@@ -66,11 +66,15 @@ pub(crate) async fn objects(
                 };
                 print(&format!("{separator}{}", shown(&item, how.output, style)?));
             }
-            Err(error @ RequestError::NotFound { .. }) => {
-                eprintln!("error: {error}; {}", list_hint(target.kind, &cluster.namespace));
-                exit = error.exit();
+            Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
+            Err(error) => {
+                let hint = match &error {
+                    RequestError::NotFound { .. } => format!("; {}", list_hint(target.kind, &cluster.namespace)),
+                    _ => String::new(),
+                };
+                tell(&format!("error: {error}{hint}"));
+                exit = if exit == Exit::Done { error.exit() } else { exit };
             }
-            Err(error) => return Err(error.into()),
         }
     }
     Ok(exit)

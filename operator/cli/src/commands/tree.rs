@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use provisioning_api::names::LABEL_OWNER_UID;
 use provisioning_api::steps::{StepAction, StepPhase, StepStatus};
@@ -21,7 +21,7 @@ use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::{Kind, Target, targets};
 use crate::output::{Colour, Style, print, program};
-use crate::request::{RequestError, Scope, get, list};
+use crate::request::{RequestError, Scope, get, list, what_came};
 use crate::times::span;
 use crate::watching::{Selection, Update, watch};
 
@@ -48,14 +48,15 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
     if arguments.watch {
         follow(&cluster, &root, style).await?;
     } else {
-        let items = gather(&cluster, &root).await?;
+        let (items, exit) = gather(&cluster, &root).await?;
         print(&draw(&root, &items, Timestamp::now(), style));
+        return Ok(exit);
     }
     Ok(Exit::Done)
 }
 
-/// The object, and what may be below it: one request for the object, one for each kind below.
-async fn gather(cluster: &Cluster, root: &Target) -> Result<Vec<Item>, RequestError> {
+/// The object, what may be below it, and how the command ends: one request for the object, one for each kind below.
+async fn gather(cluster: &Cluster, root: &Target) -> Result<(Vec<Item>, Exit), RequestError> {
     let item = get(cluster, root).await?;
     let scope = Scope::Namespace(cluster.namespace.clone());
     let selector = match root.kind {
@@ -65,9 +66,8 @@ async fn gather(cluster: &Cluster, root: &Target) -> Result<Vec<Item>, RequestEr
         Kind::Workspace | Kind::ProviderConfig | Kind::Server | Kind::Taskserv => None,
     };
     let lists = below(root.kind).iter().map(|kind| list(cluster, *kind, &scope, selector.as_deref()));
-    let mut items = vec![item];
-    items.extend(try_join_all(lists).await?.into_iter().flatten());
-    Ok(items)
+    let (lists, exit) = what_came(join_all(lists).await)?;
+    Ok((std::iter::once(item).chain(lists.into_iter().flatten()).collect(), exit))
 }
 
 /// The kinds that can be below a kind.
@@ -243,6 +243,7 @@ mod tests {
 
     use super::*;
     use crate::item::tests::{conditions, item, server, step};
+    use crate::stub::{Stub, reply};
 
     fn forest() -> Vec<Item> {
         let mut redis = step("redis", "Apply", "Pending");
@@ -271,6 +272,20 @@ mod tests {
         let workspace =
             item(Kind::Workspace, json!({"metadata": {"name": "workspace", "namespace": "first"}, "spec": {}}));
         vec![workspace, workflow, heron, alone]
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_cannot_be_listed_hides_no_other() {
+        let stub = Stub::new(|request| match request.uri().path().rsplit('/').next() {
+            Some("servers") => reply(403, json!({"kind": "Status", "code": 403, "reason": "Forbidden"})),
+            Some("workspace") => reply(200, json!({"metadata": {"name": "workspace"}, "spec": {}})),
+            _ => reply(200, json!({"metadata": {}, "items": [{"metadata": {"name": "x"}}]})),
+        });
+        let root = Target { kind: Kind::Workspace, name: "workspace".into() };
+        let (items, exit) = gather(&stub.cluster(), &root).await.unwrap();
+        let kinds: Vec<Kind> = items.iter().map(|item| item.kind).collect();
+        let expected = [Kind::Workspace, Kind::ProviderConfig, Kind::BatchWorkflow, Kind::Cluster, Kind::Taskserv];
+        assert_eq!((kinds.as_slice(), exit), (expected.as_slice(), Exit::Refused));
     }
 
     #[test]

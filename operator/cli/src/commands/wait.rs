@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::goal::{Goal, Waiting, wait};
 use crate::kinds::{Kind, Target, targets};
-use crate::output::print;
+use crate::output::{print, tell};
 use crate::times::{clock, parse_duration};
 
 /// Arguments of `wait`.
@@ -72,5 +72,5 @@ pub(super) async fn together(
 
 /// Tells changes on standard error.
 pub(super) fn teller() -> impl FnMut(&Target, &str) + Send {
-    |target: &Target, line: &str| eprintln!("{} {target} {line}", clock(Timestamp::now()))
+    |target: &Target, line: &str| tell(&format!("{} {target} {line}", clock(Timestamp::now())))
 }

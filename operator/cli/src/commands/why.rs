@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::{Target, targets};
-use crate::output::{Colour, Style, print, program};
+use crate::output::{Colour, Style, print, program, tell};
 use crate::request::{RequestError, get, list_hint};
 
 /// Most links: workflow, Taskserv, Server, ProviderConfig and Workspace are five.
@@ -50,7 +50,7 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
             Ok(Exit::Done)
         }
         Err(error @ RequestError::NotFound { .. }) => {
-            eprintln!("error: {error}; {}", list_hint(target.kind, &cluster.namespace));
+            tell(&format!("error: {error}; {}", list_hint(target.kind, &cluster.namespace)));
             Ok(error.exit())
         }
         Err(error) => Err(error.into()),

@@ -20,7 +20,8 @@ use crate::item::Item;
 use crate::kinds::{Kind, Target};
 use crate::kubeconfig::set_namespace;
 use crate::make::{WorkspaceFlags, workspace_documents};
-use crate::output::{Format, Style, print, program};
+use crate::names;
+use crate::output::{Format, Style, print, program, tell};
 use crate::request::{RequestError, Scope, get, list};
 use crate::table::{Cell, Table};
 use crate::times::parse_duration;
@@ -78,7 +79,7 @@ struct List {
 #[derive(Debug, Args)]
 struct Use {
     /// Its namespace
-    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::namespaces))]
+    #[arg(value_name = "NAME", value_parser = names::argument, add = ArgValueCompleter::new(complete::namespaces))]
     name: String,
 }
 
@@ -90,7 +91,7 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
             let cluster = Cluster::find(cluster).await?;
             let items = list(&cluster, Kind::Workspace, &Scope::All, None).await?;
             if items.is_empty() && matches!(arguments.output, None | Some(Format::Wide)) {
-                eprintln!("no workspaces; make one: {} workspace init NAME", program());
+                tell(&format!("no workspaces; make one: {} workspace init NAME", program()));
                 return Ok(Exit::Done);
             }
             print(&shown(&items, &cluster.namespace, arguments.output, style, Timestamp::now())?);
@@ -137,9 +138,9 @@ async fn use_it(name: &str, arguments: &ClusterArguments) -> Result<Exit, Error>
         Ok(_) => remember(name, arguments),
         Err(error @ RequestError::NotFound { .. }) => {
             let program = program();
-            eprintln!(
+            tell(&format!(
                 "error: there is no workspace '{name}'; see which there are: {program} workspace list; or make it: {program} workspace init {name}"
-            );
+            ));
             Ok(error.exit())
         }
         Err(error) => Err(error.into()),

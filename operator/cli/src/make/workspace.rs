@@ -10,12 +10,13 @@ use crate::complete;
 use crate::error::Error;
 use crate::kinds::Kind;
 use crate::manifest::{Document, made};
+use crate::names;
 
 /// Flags of a workspace.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorkspaceFlags {
     /// Its namespace
-    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::namespaces))]
+    #[arg(value_name = "NAME", value_parser = names::argument, add = ArgValueCompleter::new(complete::namespaces))]
     pub(crate) name: String,
     /// Name of the ProviderConfig, of type Local
     #[arg(long, value_name = "NAME", default_value = "local")]

@@ -17,6 +17,7 @@ use crate::cluster::{Cluster, ClusterArguments};
 use crate::dry_run::DryRun;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::names;
 use crate::offers::Shelf;
 use crate::output::print;
 use crate::request::RequestError;
@@ -28,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// The operator's namespace
-    #[arg(long, value_name = "NAMESPACE", default_value = SYSTEM_NAMESPACE)]
+    #[arg(long, value_name = "NAMESPACE", default_value = SYSTEM_NAMESPACE, value_parser = names::argument)]
     system_namespace: String,
     #[command(flatten)]
     dry_run: DryRun,

@@ -13,8 +13,9 @@ use provisioning_extensions::{BundleError, CatalogError, ManifestError};
 use crate::cluster::{Cluster, ClusterArguments, ClusterError};
 use crate::error::Error;
 use crate::exit::{self, Exit};
+use crate::names;
 use crate::offers::{Offer, Shelf, gather};
-use crate::output::{Style, program};
+use crate::output::{Style, program, tell};
 use crate::request::RequestError;
 
 /// The group's arguments.
@@ -52,7 +53,7 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 struct Place {
     /// The operator's namespace
-    #[arg(long, value_name = "NAMESPACE", default_value = SYSTEM_NAMESPACE)]
+    #[arg(long, value_name = "NAMESPACE", default_value = SYSTEM_NAMESPACE, value_parser = names::argument)]
     system_namespace: String,
     /// Only what this program holds; asks no cluster
     #[arg(long, conflicts_with = "system_namespace")]
@@ -78,7 +79,7 @@ impl Place {
 }
 
 fn without_cluster(error: ClusterError) -> ClusterError {
-    eprintln!("note: what {} itself holds is shown with --local", program());
+    tell(&format!("note: what {} itself holds is shown with --local", program()));
     error
 }
 

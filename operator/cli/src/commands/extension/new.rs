@@ -11,7 +11,7 @@ use super::ExtensionError;
 use crate::builtin;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::{print, program};
+use crate::output::{print, program, tell};
 use crate::scaffold::{File, files};
 
 /// Arguments of `extension new`.
@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let folder = dir.clone().unwrap_or_else(|| PathBuf::from(name));
     let files = make(name, &folder)?;
     if builtin::bundles().iter().any(|bundle| bundle.manifest().name == *name) {
-        eprintln!("note: {} holds an extension of this name; Taskservs get the newest version of both", program());
+        tell(&format!("note: {} holds an extension of this name; Taskservs get the newest version of both", program()));
     }
     let shown = folder.display();
     let list: String = files.iter().map(|file| format!("  {shown}/{}\n", file.path)).collect();

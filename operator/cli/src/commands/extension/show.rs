@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::offers::{Offer, choose};
 use crate::output::{Colour, Format, Style, print};
+use crate::safe::one_line;
 use crate::table::Table;
 
 /// Arguments of `extension show`.
@@ -55,9 +56,9 @@ fn shown(offer: &Offer, format: Option<Format>, namespace: &str, style: Style) -
 }
 
 fn describe(offer: &Offer, namespace: &str, style: Style) -> String {
-    let title = style.paint(Colour::Bold, &format!("Extension {} {}", offer.name, offer.version));
+    let title = style.paint(Colour::Bold, &one_line(&format!("Extension {} {}", offer.name, offer.version)));
     let colour = if offer.bundle.is_ok() { None } else { Some(Colour::Red) };
-    let words = offer.description();
+    let words = one_line(&offer.description());
     let mut text = format!("{title}\n{}\n", colour.map_or_else(|| words.clone(), |colour| style.paint(colour, &words)));
     section(&mut text, "Manifest", &pairs(&manifest(&offer.manifest())), style);
     if let Ok(bundle) = &offer.bundle {
