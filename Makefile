@@ -13,7 +13,7 @@ BIN := target/bin
 INSTANCE ?= demo
 EXAMPLE ?= first
 
-.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean conformance book
+.PHONY: help demo demo-down test build images chart generate bench verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean conformance book
 
 ## help: this list
 help:
@@ -97,6 +97,11 @@ lint:
 ## newcomer: do what the README says in an empty folder with an empty HOME and cache (root; long)
 newcomer:
 	scripts/newcomer
+
+## bench: the figures of docs/figures.md, on a Kubernetes with a stand-in for the kubelet (root; 15 minutes)
+bench: build
+	scripts/step "bench" scripts/build-binaries $(BIN) bench
+	scripts/bench
 
 ## book: the documentation in HTML, target/book/index.html (builds mdBook once)
 book:

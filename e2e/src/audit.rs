@@ -1,5 +1,7 @@
 //! What was asked of the API server, from its audit log.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
@@ -26,6 +28,36 @@ pub struct AuditEvent {
     pub code: i64,
     /// When it was received, RFC 3339.
     pub time: String,
+}
+
+impl AuditEvent {
+    /// Whether the operator asked.
+    pub fn is_operators(&self) -> bool {
+        self.user.ends_with(":provisioning-operator")
+    }
+
+    /// Whether it was to change anything.
+    pub fn is_write(&self) -> bool {
+        !["get", "list", "watch"].contains(&self.verb.as_str())
+    }
+
+    /// Verb and resource, such as `update servers/status`.
+    pub fn what(&self) -> String {
+        let AuditEvent { verb, resource, subresource, .. } = self;
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        format!("{verb} {resource}{slash}{subresource}")
+    }
+}
+
+/// How many requests there were of each verb and resource, the most first.
+pub fn tally<'a>(events: impl IntoIterator<Item = &'a AuditEvent>) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for event in events {
+        *counts.entry(event.what()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
 }
 
 #[derive(Deserialize)]

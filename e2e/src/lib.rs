@@ -34,7 +34,7 @@ mod servers;
 mod table;
 mod wait;
 
-pub use audit::AuditEvent;
+pub use audit::{AuditEvent, tally};
 pub use case::{Case, case};
 pub use cluster::{Cluster, Output};
 pub use objects::{Kind, Object, condition, describe, is_ready, is_true, step};

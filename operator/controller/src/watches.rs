@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec};
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -43,9 +43,9 @@ pub struct Stores {
     pub clusters: Store<Guarded<Cluster>>,
     /// BatchWorkflows.
     pub workflows: Store<Guarded<BatchWorkflow>>,
-    /// Pods of our Jobs.
+    /// Pods of our Jobs, of whose spec nothing is kept but the deadline.
     pub pods: Store<Pod>,
-    /// Our Jobs.
+    /// Our Jobs, without their spec.
     pub jobs: Store<Job>,
     /// Extension bundles in the operator's namespace.
     pub bundles: Store<ConfigMap>,
@@ -157,14 +157,14 @@ pub fn start(client: &Client, namespace: &str) -> (Stores, Queues, Vec<tokio::ta
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.taskservs, f(), Fan::taskserv)),
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.clusters, f(), Fan::cluster)),
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.workflows, f(), Fan::workflow)),
-        tokio::spawn(watch(readable(Api::all(c()), managed.clone()), writers.pods, f(), |fan, pod: &Pod| {
+        tokio::spawn(watch(readable(Api::all(c()), managed.clone(), lean_pod), writers.pods, f(), |fan, pod: &Pod| {
             fan.made_for(pod.labels(), pod.namespace())
         })),
-        tokio::spawn(watch(readable(Api::all(c()), managed), writers.jobs, f(), |fan, job: &Job| {
+        tokio::spawn(watch(readable(Api::all(c()), managed, lean_job), writers.jobs, f(), |fan, job: &Job| {
             fan.made_for(job.labels(), job.namespace())
         })),
         tokio::spawn(watch(
-            readable(Api::namespaced(c(), namespace), extensions),
+            readable(Api::namespaced(c(), namespace), extensions, |_| ()),
             writers.bundles,
             f(),
             |fan, _: &ConfigMap| fan.extension(),
@@ -234,20 +234,41 @@ fn channels() -> (Wakers, Queues) {
 /// What a watch brings.
 type News<K> = watcher::Result<watcher::Event<K>>;
 
-/// A watch of a kind of ours. An object that cannot be read is news too: it is reported to whom it belongs.
+/// A watch of a kind of ours. An object that cannot be read is news too: it is reported to whom it belongs. Who wrote which
+/// field is not kept: nobody asks, and it takes much room.
 fn guarded<K>(api: Api<Guarded<K>>, config: watcher::Config) -> impl Stream<Item = News<Guarded<K>>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watcher(api, config).default_backoff()
+    watcher(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None)
 }
 
-/// A watch of a kind of Kubernetes. An object that cannot be read is left out, and the log says so: it stops no other.
-fn readable<K>(api: Api<Guarded<K>>, config: watcher::Config) -> impl Stream<Item = News<K>> + Send
+/// What passes read of an executor's Pod: how long it may take, and how it stands. Its request is what most memory would go to.
+fn lean_pod(pod: &mut Pod) {
+    pod.spec = pod
+        .spec
+        .take()
+        .map(|spec| PodSpec { active_deadline_seconds: spec.active_deadline_seconds, ..PodSpec::default() });
+}
+
+/// What passes read of a Job: whose it is, and whether it is closed.
+fn lean_job(job: &mut Job) {
+    job.spec = None;
+}
+
+/// A watch of a kind of Kubernetes, of which `lean` takes away what nobody reads. An object that cannot be read is left out,
+/// and the log says so: it stops no other.
+fn readable<K>(api: Api<Guarded<K>>, config: watcher::Config, lean: fn(&mut K)) -> impl Stream<Item = News<K>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    guarded(api, config).filter_map(|news| {
+    let decoded = move |object| {
+        decoded(object).map(|mut object| {
+            lean(&mut object);
+            object
+        })
+    };
+    guarded(api, config).filter_map(move |news| {
         future::ready(match news {
             Ok(watcher::Event::Apply(object)) => decoded(object).map(|object| Ok(watcher::Event::Apply(object))),
             Ok(watcher::Event::Delete(object)) => decoded(object).map(|object| Ok(watcher::Event::Delete(object))),
@@ -553,6 +574,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::observe::{executor_outcome, executor_view, overdue_at};
 
     fn taskserv(name: &str, spec: &Value, phase: &str) -> Guarded<Taskserv> {
         let step = json!({"id": "install/heron", "action": "Install", "undo": "None", "phase": phase, "run": 0});
@@ -588,5 +610,35 @@ mod tests {
             "kind": "Taskserv", "spec": 7, "metadata": {"name": "net", "namespace": "marsh"}}))
         .unwrap();
         assert_eq!(woken(&unread), ["net", "waits"], "nobody knows where it is");
+    }
+
+    fn pod(state: &Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "prov-1", "labels": {LABEL_OWNER_NAME: "heron"}},
+            "spec": {"activeDeadlineSeconds": 180, "containers": [{"name": "executor", "command": ["/provider-local"]}]},
+            "status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z",
+                "containerStatuses": [{"name": "executor", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "state": state}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_cached_pod_keeps_what_passes_read_and_not_its_request() {
+        let step =
+            serde_json::from_value(json!({"id": "create", "action": "Create", "undo": "None", "phase": "Running",
+            "inputHash": "v1:0", "startedAt": "2026-01-01T00:00:00Z"}));
+        let step = step.unwrap();
+        let message = json!({"reason": "Succeeded", "outputs": {"address": "10.0.0.7"}}).to_string();
+        for state in [json!({"running": {}}), json!({"terminated": {"exitCode": 0, "message": message}})] {
+            let whole = pod(&state);
+            let mut lean = whole.clone();
+            lean_pod(&mut lean);
+            assert_eq!(executor_view(&lean), executor_view(&whole));
+            assert_eq!(executor_outcome(&lean), executor_outcome(&whole));
+            assert_eq!(overdue_at(&step, &lean), overdue_at(&step, &whole));
+            assert_eq!(lean.labels(), whole.labels());
+            assert!(lean.spec.unwrap().containers.is_empty());
+        }
     }
 }
