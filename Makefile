@@ -12,8 +12,9 @@ HELM = $(shell tools/build --print helm)/helm
 BIN := target/bin
 INSTANCE ?= demo
 EXAMPLE ?= first
+RUNS ?= 20
 
-.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean conformance book
+.PHONY: help demo demo-down test build images chart generate verify-generated check-layers lint unit gitops gitops-generate e2e crash shop-kills bad-input newcomer clean conformance book
 
 ## help: this list
 help:
@@ -70,6 +71,10 @@ e2e:
 ## crash: only faults in mid-run: kills, reboots, restarts (root; 10 minutes)
 crash:
 	scripts/e2e crash
+
+## shop-kills: RUNS shops (20), three at a time, their operator killed at random (root; 7 minutes each three); SHOP_SEED=N once more
+shop-kills:
+	SHOP_RUNS='$(RUNS)' SHOP_SEED='$(SHOP_SEED)' scripts/e2e shop-kills
 
 ## bad-input: only the cases of bad input, printed as a table (root)
 bad-input:
