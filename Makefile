@@ -11,19 +11,20 @@ include make/chart.mk
 HELM = $(shell tools/build --print helm)/helm
 BIN := target/bin
 INSTANCE ?= demo
-EXAMPLE ?= first
+EXAMPLE ?= shop
+RUNS ?= 20
 
-.PHONY: help demo demo-down test build images chart generate bench verify-generated check-layers lint unit gitops gitops-generate e2e crash bad-input newcomer clean conformance book
+.PHONY: help demo demo-down test build images chart generate bench verify-generated check-layers lint unit gitops gitops-generate e2e crash shop-kills bad-input newcomer clean conformance book
 
 ## help: this list
 help:
 	@sed -n 's/^## \([a-z0-9-]*: .*\)/\1/p' $(MAKEFILE_LIST) | sort | awk -F': ' '{ printf "  %-18s %s\n", $$1, $$2 }'
 
-## demo: two Debian servers and a running Redis on a Kubernetes of your own (root; 20 minutes once, then 2); EXAMPLE=shop for more
+## demo: a shop on three Debian servers, on a Kubernetes of your own (root; 20 minutes once, then 4); EXAMPLE=first for two and Redis
 demo: build
 	scripts/demo $(INSTANCE) $(EXAMPLE)
 
-## demo-down: take the demo down in reverse order and stop its Kubernetes
+## demo-down: take the demo down in reverse order, whichever it is, and stop its Kubernetes
 demo-down:
 	scripts/demo-down $(INSTANCE)
 
@@ -70,6 +71,10 @@ e2e:
 ## crash: only faults in mid-run: kills, reboots, restarts (root; 10 minutes)
 crash:
 	scripts/e2e crash
+
+## shop-kills: RUNS shops (20), three at a time, their operator killed at random (root; 7 minutes each three); SHOP_SEED=N once more
+shop-kills:
+	SHOP_RUNS='$(RUNS)' SHOP_SEED='$(SHOP_SEED)' scripts/e2e shop-kills
 
 ## bad-input: only the cases of bad input, printed as a table (root)
 bad-input:

@@ -19,15 +19,19 @@ use() {
     export KUBECONFIG
 }
 
-# install INSTANCE: start the platform, load the images, install the chart.
+# install INSTANCE [TOLD]: start the platform, load the images, install the chart. TOLD is called with the name of each part
+# after it.
 install() {
-    local instance=$1
+    local instance=$1 told=${2:-:}
     "$provisioning" platform start --instance "$instance"
+    "$told" "platform start"
     use "$instance"
     # shellcheck source=/dev/null
     . "$bin/images.env"
     "$provisioning" platform load-image "$OPERATOR_ARCHIVE" "$RUNNER_ARCHIVE" "$SERVER_ARCHIVE"
+    "$told" "loading the images"
     install_chart "$instance" charts/provisioning
+    "$told" "installing the chart"
     "$kubectl" -n $system get deployment provisioning-operator
 }
 

@@ -61,8 +61,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Adds a line to `target/e2e-times.txt`, which `scripts/e2e` prints at the end.
-fn record(line: &str) {
+/// Adds a line to `target/e2e-times.txt`, which `scripts/e2e` prints at the end, the longest time first.
+pub fn record(line: &str) {
     eprintln!("{line}");
     let file = crate::repository().join("target/e2e-times.txt");
     let opened = OpenOptions::new().create(true).append(true).open(&file);
@@ -125,14 +125,20 @@ impl Case {
         record(&format!("{:7.1} s  holds   {}: {rule}", self.began.elapsed().as_secs_f64(), self.name));
     }
 
-    /// A second workspace for this test: same cluster, another namespace. The caller ends it with [`Case::teardown`].
+    /// Another workspace for this test: same cluster, another namespace. The caller ends it with [`Case::teardown`].
     ///
     /// # Errors
     /// Where the namespace can't be made.
-    pub async fn sibling(&self) -> Result<Self> {
-        let case = Case { namespace: format!("{}-b", self.namespace), ..self.clone() };
+    pub async fn sibling(&self, suffix: &str) -> Result<Self> {
+        let (name, namespace) = (format!("{}-{suffix}", self.name), format!("{}-{suffix}", self.namespace));
+        let case = Case { name, namespace, ..self.clone() };
         case.create_namespace().await?;
         Ok(case)
+    }
+
+    /// Keeps what may tell the cause of a failure, as is done for a test that fails: `target/e2e-failure/NAME/`.
+    pub async fn dump(&self) {
+        failure::dump(self).await;
     }
 
     async fn create_namespace(&self) -> Result<()> {

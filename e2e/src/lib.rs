@@ -31,11 +31,12 @@ pub mod faults;
 mod objects;
 mod redis;
 mod servers;
+mod shop;
 mod table;
 mod wait;
 
 pub use audit::{AuditEvent, tally};
-pub use case::{Case, case};
+pub use case::{Case, case, record};
 pub use cluster::{Cluster, Output};
 pub use objects::{Kind, Object, condition, describe, is_ready, is_true, step};
 pub use redis::Redis;

@@ -8,6 +8,8 @@
 
 #[path = "crash/account.rs"]
 mod account;
+#[path = "crash/shop.rs"]
+mod c_shop_killed_at_random;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -98,36 +100,57 @@ async fn force_away(case: &Case) -> Result<()> {
 
 /// Waits until the workflow is Ready, settles the account, and gives the end.
 async fn ready(case: &Case, hits: &Hits) -> Result<Value> {
+    at_rest(case, PATIENCE, || settled(case), || end(case), || settle(case, hits)).await
+}
+
+/// Waits until all is settled, takes the account, and gives the end. An operator that heard nothing itself may have asked
+/// for one more look at a server: then the account was taken in the middle of it, and is taken again.
+async fn at_rest<S, E, A>(
+    case: &Case,
+    patience: Duration,
+    settled: impl Fn() -> S,
+    end: impl Fn() -> E,
+    account: impl Fn() -> A,
+) -> Result<Value>
+where
+    S: Future<Output = Result<Result<(), String>>>,
+    E: Future<Output = Result<Value>>,
+    A: Future<Output = Result<()>>,
+{
     for _ in 0..5 {
-        case.until("everything is Ready and true", PATIENCE, || settled(case)).await?;
-        let before = end(case).await?;
-        let account = settle(case, hits).await;
-        // An operator that heard nothing itself may have asked for one more look at a server: then the account was taken
-        // in the middle of it, and is taken again.
-        if settled(case).await?.is_ok() && end(case).await? == before {
+        case.until("everything is Ready and true", patience, &settled).await?;
+        let before = end().await?;
+        let account = account().await;
+        if settled().await?.is_ok() && end().await? == before {
             return account.map(|()| before);
         }
     }
     anyhow::bail!("it does not come to rest")
 }
 
-/// All objects are Ready, nothing is open any more, and the addresses are those of the machines: a machine that moved
-/// was looked at, beside the workflow.
+/// All objects are Ready, nothing is open any more, and the addresses are those of the machines.
 async fn settled(case: &Case) -> Result<Result<(), String>> {
     let mut wrong = unready::<BatchWorkflow>(case).await?;
     wrong.extend(unready::<ProviderConfig>(case).await?);
     wrong.extend(unready::<Server>(case).await?);
     wrong.extend(unready::<Taskserv>(case).await?);
     if wrong.is_empty() {
-        for server in SERVERS {
-            let machine = case.machine(server).await?;
-            let (told, true_one) = (case.address(server).await?, machine.status.and_then(|status| status.pod_ip));
-            if Some(&told) != true_one.as_ref() {
-                wrong.push(format!("Server {server} has address {told}, its machine {true_one:?}"));
-            }
-        }
+        wrong = moved(case, &SERVERS).await?;
     }
     Ok(if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) })
+}
+
+/// Servers whose address is not their machine's: one that moved is looked at, beside the workflow.
+async fn moved(case: &Case, servers: &[&str]) -> Result<Vec<String>> {
+    let mut moved = Vec::new();
+    for server in servers {
+        let machine = case.machine(server).await?;
+        let (told, true_one) = (case.address(server).await?, machine.status.and_then(|status| status.pod_ip));
+        if Some(&told) != true_one.as_ref() {
+            moved.push(format!("Server {server} has address {told}, its machine {true_one:?}"));
+        }
+    }
+    Ok(moved)
 }
 
 /// What is not Ready yet, or has open steps.

@@ -302,7 +302,7 @@ fn the_reconcile_annotation_observes_a_ready_server_once() {
 #[ignore = "needs a cluster: scripts/e2e"]
 fn servers_of_equal_names_in_two_workspaces_do_not_meet() {
     case("servers_of_equal_names_in_two_workspaces_do_not_meet", |case: Case| async move {
-        let other = case.sibling().await?;
+        let other = case.sibling("b").await?;
         for workspace in [&case, &other] {
             workspace.workspace().await?;
             workspace.apply(&workspace.server("dunlin")).await?;

@@ -1,6 +1,5 @@
 //! The shop: many servers and services and a cluster of them in one workflow, proved from outside.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,37 +7,26 @@ use kube::ResourceExt;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::StepPhase;
 use provisioning_api::{BatchWorkflow, Cluster};
-use provisioning_e2e::{Case, case, describe, is_ready, repository, step};
+use provisioning_e2e::{Case, case, describe, is_ready, step};
 use serde_json::json;
-use tokio::process::Command;
 
 /// Three machines and seven services, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(420);
 /// A stopped service is seen by the second or third look at it.
 const NOTICED: Duration = Duration::from_secs(90);
 
-/// The proof of the demo; its words, or what it complains of.
-async fn proof(case: &Case) -> Result<Result<String, String>> {
-    let script = repository().join("scripts/proof-shop");
-    let output = Command::new(script).arg(&case.namespace).stdin(Stdio::null()).output().await?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
-}
-
 #[test]
 #[ignore = "needs a cluster: scripts/e2e"]
 fn the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed() {
     case("the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed", |case: Case| async move {
-        let password = format!("--from-literal=password={}", case.namespace);
-        case.kubectl(&["create", "secret", "generic", "taskserv-store", &password], "").await?.success()?;
-        case.apply_yaml(&case.example("shop")?).await?;
+        case.open_shop().await?;
         case.wait_for::<BatchWorkflow>("shop", "Ready", PATIENCE, is_ready).await?;
         case.rule("three servers, five services and a cluster are Ready");
         let workflow = case.get::<BatchWorkflow>("shop").await?;
         let skipped = step(&workflow, "metrics").is_some_and(|step| step.phase == StepPhase::Skipped);
         ensure!(skipped, "metrics is not Skipped: {}", describe(&workflow));
         case.rule("the part whose condition is false is Skipped");
-        let words = proof(&case).await?.map_err(anyhow::Error::msg)?;
+        let words = case.prove_shop().await?.map_err(anyhow::Error::msg)?;
         ensure!(words.lines().count() == 3, "{words}");
         case.rule("both web servers in turn, a row, a value");
         a_dump_is_written_once_for_each_time_that_it_is_asked_for(&case).await?;
@@ -93,12 +81,12 @@ async fn a_stopped_nginx_is_noticed(case: &Case) -> Result<()> {
     let workflow = |workflow: &BatchWorkflow| !is_ready(workflow) && describe(workflow).contains("wren");
     case.wait_for::<BatchWorkflow>("shop", "not Ready, for wren", NOTICED, workflow).await?;
     case.rule("a stopped nginx shows in the Cluster and in the workflow");
-    let complaint = proof(case).await?.err().context("the proof passes without one nginx")?;
+    let complaint = case.prove_shop().await?.err().context("the proof passes without one nginx")?;
     ensure!(complaint.contains("not two hosts in turn"), "{complaint}");
     case.rule("the proof fails without it");
     case.on_server("wren", "systemctl start nginx").await?;
     case.wait_for::<BatchWorkflow>("shop", "Ready again", NOTICED, is_ready).await?;
-    let again = case.until("the proof passes again", NOTICED, || async { proof(case).await });
+    let again = case.until("the proof passes again", NOTICED, || async { case.prove_shop().await });
     again.await?;
     case.rule("started again it is well again, with nothing installed twice");
     for (object, taskserv) in [("web-pages", "install/wren"), ("web-front", "install/robin")] {
