@@ -7,8 +7,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -83,6 +84,9 @@ fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What the threads of a server note.
+type Shared<T> = Arc<Mutex<Vec<T>>>;
+
 /// Objects by path; whatever is sent is noted.
 type Objects = BTreeMap<&'static str, Value>;
 
@@ -92,22 +96,28 @@ fn forbidden() -> Value {
 }
 
 /// An API server that knows these objects, on a port of its own until the tests end. Gives its address and its notes.
-fn server(objects: Objects) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let notes = Arc::new(Mutex::new(Vec::new()));
-    let (seen, objects) = (notes.clone(), Arc::new(objects));
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let (seen, objects) = (seen.clone(), objects.clone());
-            std::thread::spawn(move || serve(stream, &objects, &seen));
-        }
-    });
+fn server(objects: Objects) -> (String, Shared<String>) {
+    let (address, notes, _) = recording(objects);
     (address, notes)
 }
 
-/// One request, then the connection ends.
-fn serve(stream: TcpStream, objects: &Objects, seen: &Mutex<Vec<String>>) {
+/// The same, with the bodies of what was created.
+fn recording(objects: Objects) -> (String, Shared<String>, Shared<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (notes, bodies) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let (seen, read, objects) = (notes.clone(), bodies.clone(), Arc::new(objects));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (seen, read, objects) = (seen.clone(), read.clone(), objects.clone());
+            std::thread::spawn(move || serve(stream, &objects, &seen, &read));
+        }
+    });
+    (address, notes, bodies)
+}
+
+/// One request, then the connection ends. In a watch nothing happens.
+fn serve(stream: TcpStream, objects: &Objects, seen: &Mutex<Vec<String>>, created: &Mutex<Vec<Value>>) {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).unwrap();
@@ -128,6 +138,14 @@ fn serve(stream: TcpStream, objects: &Objects, seen: &Mutex<Vec<String>>) {
     let (method, url) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = url.split('?').next().unwrap_or_default();
     seen.lock().unwrap().push(format!("{method} {path}"));
+    if url.contains("watch=true") {
+        // Until the other side hangs up.
+        let _ = reader.read(&mut [0]);
+        return;
+    }
+    if method == "POST" {
+        created.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+    }
     let missing = json!({"kind": "Status", "code": 404, "reason": "NotFound", "details": {"name": "x"}});
     let (status, answer) = match (method, objects.get(path)) {
         ("POST", _) => ("201 Created", serde_json::from_slice(&body).unwrap()),
@@ -146,7 +164,7 @@ fn serve(stream: TcpStream, objects: &Objects, seen: &Mutex<Vec<String>>) {
 
 fn names(names: &[&str]) -> Value {
     let item = |name: &&str| json!({"metadata": {"name": name, "namespace": name}});
-    json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": names.iter().map(item).collect::<Vec<_>>()})
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": names.iter().map(item).collect::<Vec<_>>()})
 }
 
 #[test]
@@ -243,14 +261,58 @@ fn a_link_makes_it_a_plugin_of_kubectl() {
 
 #[test]
 fn what_create_sends_is_what_generate_prints() {
-    let (address, notes) = server(Objects::new());
+    let (address, notes, bodies) = recording(Objects::new());
     let desk = Desk::new().with_server(&address);
-    let flags = "heron --size medium --labels tier=web";
-    let output = desk.run(&format!("server create {flags}"));
-    assert_eq!((code(&output), out(&output)), (0, "server/heron created\n".to_owned()), "{}", err(&output));
-    assert_eq!(*notes.lock().unwrap(), [format!("POST {OURS}/namespaces/first/servers")]);
-    let printed = |line: &str| out(&desk.run(line));
-    assert_eq!(printed(&format!("generate server {flags}")), printed(&format!("srv create {flags} --dry-run=client")));
+    let table = [
+        ("server", "servers", "server/heron", "heron --size medium --labels tier=web"),
+        (
+            "taskserv",
+            "taskservs",
+            "taskserv/cache",
+            "cache --extension redis@^0.2 --servers heron -p port=7000 -p on=true",
+        ),
+        (
+            "cluster",
+            "clusters",
+            "cluster/web",
+            "web --group pages=heron,tern --taskserv nginx=pages --endpoint http=pages:80",
+        ),
+        ("batch", "batchworkflows", "batchworkflow/first", "first --server heron --taskserv cache=redis@heron"),
+    ];
+    for (group, plural, object, flags) in table {
+        let output = desk.run(&format!("{group} create {flags}"));
+        assert_eq!((code(&output), out(&output)), (0, format!("{object} created\n")), "{}", err(&output));
+        assert_eq!(notes.lock().unwrap().pop(), Some(format!("POST {OURS}/namespaces/first/{plural}")));
+        let printed = |line: &str| out(&desk.run(line));
+        let generated = printed(&format!("generate {group} {flags} -n first -o json"));
+        let generated: Value = serde_json::from_str(&generated).unwrap();
+        assert_eq!(bodies.lock().unwrap().pop(), Some(generated), "{group}");
+        let plain = printed(&format!("generate {group} {flags}"));
+        assert_eq!(plain, printed(&format!("{group} create {flags} --dry-run=client")));
+    }
+    assert_eq!((notes.lock().unwrap().len(), bodies.lock().unwrap().len()), (0, 0));
+}
+
+#[test]
+fn who_waits_in_vain_or_is_interrupted_ends_with_the_code_of_the_page() {
+    let (address, _) = server([("/apis/provisioning.dev/v1alpha1/namespaces/first/servers", names(&["heron"]))].into());
+    let desk = Desk::new().with_server(&address);
+    for line in ["wait server heron --timeout 1s", "watch server heron --until ready --timeout 1s"] {
+        let output = desk.run(line);
+        assert_eq!(code(&output), 4, "{line}: {}", err(&output));
+        assert!(err(&output).starts_with("error: after 1 s: "), "{line}: {}", err(&output));
+    }
+    // Also where the tests themselves run in a place that ignores interruptions.
+    let mut watch = desk.command(Path::new("/usr/bin/env"));
+    watch.args(["--default-signal=INT", PROGRAM, "watch", "server", "heron"]).stdout(Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("server/heron"), "{line}");
+    let kill = format!("kill -INT {}", watch.id());
+    assert!(desk.command(Path::new("/bin/sh")).args(["-c", &kill]).status().unwrap().success());
+    // Shells call this 130.
+    assert_eq!(watch.wait().unwrap().signal(), Some(2));
 }
 
 #[test]
@@ -370,6 +432,56 @@ fn every_shell_gets_a_script_that_calls_this_program() {
         assert_eq!(code(&output), 0, "{shell}: {}", err(&output));
         assert!(out(&output).contains("_PROVISIONING_COMPLETE"), "{shell}: {}", out(&output));
     }
+}
+
+/// A shell, from its variable or from the usual places; says so where there is none.
+fn shell(name: &str) -> Option<PathBuf> {
+    let own = std::env::var_os(name.to_uppercase()).map(PathBuf::from);
+    let usual = ["/usr/bin", "/bin", "/usr/local/bin"].map(|folder| Path::new(folder).join(name));
+    let found = own.into_iter().chain(usual).find(|file| file.exists());
+    if found.is_none() {
+        eprintln!("SKIPPED: there is no {name}; install the package, or set {}", name.to_uppercase());
+    }
+    found
+}
+
+/// A server, and what a shell says that reads the script of `completion` first.
+fn in_shell(shell: &Path, name: &str, text: &str) -> String {
+    let servers = "/apis/provisioning.dev/v1alpha1/namespaces/first/servers";
+    let (address, _) = server([(servers, names(&["heron", "hoopoe", "curlew"]))].into());
+    let desk = Desk::new().with_server(&address);
+    fs::write(desk.path("script"), out(&desk.run(&format!("completion {name}")))).unwrap();
+    let folder = Path::new(PROGRAM).parent().unwrap().display();
+    let mut command = desk.command(shell);
+    command.env("PATH", format!("{folder}:/usr/bin:/bin"));
+    command.envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
+    let flag = if name == "fish" { "--no-config" } else { "-f" };
+    let output = command.args([flag, "-c", text]).output().unwrap();
+    assert_eq!((code(&output), err(&output)), (0, String::new()), "{name}: {}", out(&output));
+    out(&output)
+}
+
+#[test]
+fn zsh_completes_commands_and_names() {
+    let Some(zsh) = shell("zsh") else { return };
+    // What its completion system would do with the candidates, and where the cursor is.
+    let text = "compdef() { }; _describe() { while [[ $1 == -* ]]; do shift; done; print -l ${(P)2} }; source ./script; \
+                for line in 'provisioning show server h' 'provisioning orch' 'provisioning sus'; do \
+                words=(${=line}); CURRENT=${#words}; print \"> $line\"; _clap_dynamic_completer_provisioning; done";
+    let said = in_shell(&zsh, "zsh", text);
+    let lines: Vec<&str> = said.lines().map(|line| line.split(':').next().unwrap_or_default()).collect();
+    let expected =
+        ["> provisioning show server h", "heron", "hoopoe", "> provisioning orch", "> provisioning sus", "suspend"];
+    assert_eq!(lines, expected, "{said}");
+}
+
+#[test]
+fn fish_completes_commands_and_names() {
+    let Some(fish) = shell("fish") else { return };
+    let text = "source ./script; complete -C 'provisioning show server h'; echo; complete -C 'provisioning sus'";
+    let said = in_shell(&fish, "fish", text);
+    let lines: Vec<&str> = said.lines().map(|line| line.split('\t').next().unwrap_or_default()).collect();
+    assert_eq!(lines, ["heron", "hoopoe", "", "suspend"], "{said}");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use provisioning_extensions::{Bundle, Package, ParameterSchema, Root, solve};
+use provisioning_extensions::{Bundle, Package, Root, solve};
 use semver::VersionReq;
+use serde_json::{Value, json};
 
 fn folders() -> Vec<PathBuf> {
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../taskservs");
@@ -32,9 +33,9 @@ fn every_folder_is_a_bundle_of_its_name() {
 fn every_schema_answers_what_it_does_not_know() {
     for folder in folders() {
         let bundle = Bundle::load_folder(&folder).unwrap();
-        let closed = |schema: &&ParameterSchema| schema.schema()["additionalProperties"] == false;
-        let Some(schema) = bundle.schema().filter(closed) else { continue };
-        let wrong = BTreeMap::from([("prot-of-nobody".to_owned(), serde_json::json!({"a": ["b"]}))]);
+        let schema = bundle.schema().unwrap_or_else(|| panic!("{}: there is no schema.json", folder.display()));
+        assert_eq!(schema.schema()["additionalProperties"], false, "{}", folder.display());
+        let wrong = BTreeMap::from([("prot-of-nobody".to_owned(), json!({"a": ["b"]}))]);
         let problems = schema.check(&wrong);
         let words = "there is no such parameter";
         assert!(problems.iter().any(|problem| problem.message.contains(words)), "{}: {problems:?}", folder.display());
@@ -49,5 +50,66 @@ fn every_extension_can_be_had_with_what_is_here() {
         let root = Root { name: package.name.clone(), version: VersionReq::STAR, by: "the test".to_owned() };
         let chosen = solve(&[root], &offered, &[]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(chosen.last().map(|last| &last.digest), Some(&package.digest));
+    }
+}
+
+/// A parameter, as KCL or as a JSON schema has it.
+#[derive(Debug, PartialEq)]
+struct Parameter {
+    /// `integer`, `string`, `boolean`, `array`, `object`, or the values that there are.
+    type_: Value,
+    default: Option<Value>,
+    required: bool,
+}
+
+/// The attributes of the schema `…Parameters`; of KCL no more is read than these files use.
+fn of_kcl(text: &str) -> BTreeMap<String, Parameter> {
+    let start = text.lines().skip_while(|line| !line.starts_with("schema ") || !line.ends_with("Parameters:"));
+    let mut quotes = 0;
+    let body = start.skip(1).skip_while(|line| {
+        quotes += line.matches("\"\"\"").count();
+        quotes < 2 || line.contains("\"\"\"")
+    });
+    let attributes = body.take_while(|line| !line.trim().is_empty() && line.trim() != "check:");
+    attributes.map(attribute).collect()
+}
+
+/// `name: type`, `name?: type` or `name: type = default`.
+fn attribute(line: &str) -> (String, Parameter) {
+    let (name, rest) = line.trim().split_once(": ").unwrap_or_else(|| panic!("{line:?} is no attribute"));
+    let (type_, default) = rest.split_once(" = ").map_or((rest, None), |(type_, default)| (type_, Some(default)));
+    let literal = |text: &str| {
+        let json = text.replace("True", "true").replace("False", "false");
+        serde_json::from_str::<Value>(&json).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    };
+    let type_ = match type_ {
+        "int" => json!("integer"),
+        "str" => json!("string"),
+        "bool" => json!("boolean"),
+        list if list.starts_with('[') => json!("array"),
+        map if map.starts_with('{') => json!("object"),
+        values => values.split(" | ").map(literal).collect(),
+    };
+    let required = !name.ends_with('?') && default.is_none();
+    (name.trim_end_matches('?').to_owned(), Parameter { type_, default: default.map(literal), required })
+}
+
+fn of_json(schema: &Value) -> BTreeMap<String, Parameter> {
+    let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let parameter = |(name, property): (&String, &Value)| {
+        let type_ = property.get("enum").or_else(|| property.get("type")).cloned().unwrap_or_default();
+        (name.clone(), Parameter { type_, default: property.get("default").cloned(), required: required(name) })
+    };
+    schema["properties"].as_object().unwrap().iter().map(parameter).collect()
+}
+
+/// Nothing here evaluates KCL; people who write it rely on these files.
+#[test]
+fn the_schema_in_kcl_has_the_parameters_of_schema_json() {
+    for folder in folders() {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(folder.join(format!("kcl/{name}.k"))).unwrap();
+        let schema: Value = serde_json::from_slice(&fs::read(folder.join("schema.json")).unwrap()).unwrap();
+        assert_eq!(of_kcl(&text), of_json(&schema), "{name}");
     }
 }

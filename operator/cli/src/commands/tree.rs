@@ -46,7 +46,8 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
     }
     let cluster = Cluster::find(cluster).await?;
     if arguments.watch {
-        follow(&cluster, &root, style).await?;
+        print("\u{1b}[2J");
+        follow(&cluster, &root, style, &mut |text| print(&frame(text))).await?;
     } else {
         let (items, exit) = gather(&cluster, &root).await?;
         print(&draw(&root, &items, Timestamp::now(), style));
@@ -80,8 +81,8 @@ pub(super) fn below(kind: Kind) -> &'static [Kind] {
     }
 }
 
-/// Draws anew with every change.
-async fn follow(cluster: &Cluster, root: &Target, style: Style) -> Result<(), Error> {
+/// Draws anew with every change, once all that was there has been seen.
+async fn follow(cluster: &Cluster, root: &Target, style: Style, show: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let scope = Scope::Namespace(cluster.namespace.clone());
     let own = Selection { kind: root.kind, scope: scope.clone(), name: Some(root.name.clone()), labels: None };
     let others =
@@ -90,7 +91,6 @@ async fn follow(cluster: &Cluster, root: &Target, style: Style) -> Result<(), Er
     let mut open = selections.len();
     let mut updates = watch(cluster, selections);
     let mut items: BTreeMap<Target, Item> = BTreeMap::new();
-    print("\u{1b}[2J");
     // Times of open steps go on while nothing else happens.
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
     loop {
@@ -111,8 +111,7 @@ async fn follow(cluster: &Cluster, root: &Target, style: Style) -> Result<(), Er
             continue;
         }
         let all: Vec<Item> = items.values().cloned().collect();
-        let text = draw(root, &all, Timestamp::now(), style);
-        print(&frame(&text));
+        show(&draw(root, &all, Timestamp::now(), style));
     }
 }
 
@@ -239,6 +238,7 @@ fn symbol(phase: StepPhase, style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures::{FutureExt, future};
     use serde_json::json;
 
     use super::*;
@@ -272,6 +272,57 @@ mod tests {
         let workspace =
             item(Kind::Workspace, json!({"metadata": {"name": "workspace", "namespace": "first"}, "spec": {}}));
         vec![workspace, workflow, heron, alone]
+    }
+
+    /// What is drawn, one drawing after the other, until one has these words.
+    async fn drawn_until(stub: &Stub, root: &Target, words: &str) -> Result<Vec<String>, Error> {
+        let (shown, mut drawn) = tokio::sync::mpsc::unbounded_channel();
+        let (cluster, mut frames) = (stub.cluster(), Vec::new());
+        let mut show = |text: &str| shown.send(text.to_owned()).unwrap();
+        let work = follow(&cluster, root, Style::PLAIN, &mut show);
+        let read = async {
+            while let Some(text) = drawn.recv().await {
+                let ended = text.contains(words);
+                frames.push(text);
+                if ended {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            ended = work => ended.map(|()| Vec::new()),
+            () = read => Ok(frames),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watched_tree_is_drawn_once_all_is_seen_and_anew_with_each_change() {
+        let all = forest();
+        let stub = Stub::slow(move |request| {
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            let of = |item: &&Item| path.ends_with(item.kind.plural());
+            let ready = server("curlew", ("True", "Succeeded", "all"), json!([step("reach", "Reach", "Running")])).json;
+            match (query.contains("watch=true"), path.ends_with("/servers")) {
+                (true, true) => future::ready(reply(200, json!({"type": "MODIFIED", "object": ready}))).boxed(),
+                (true, false) => future::pending().boxed(),
+                (false, _) => {
+                    let items: Vec<_> = all.iter().filter(of).map(|item| item.json.clone()).collect();
+                    future::ready(reply(200, json!({"metadata": {"resourceVersion": "1"}, "items": items}))).boxed()
+                }
+            }
+        });
+        let root = Target { kind: Kind::Workspace, name: "workspace".into() };
+        let frames = drawn_until(&stub, &root, "[>] reach").await.unwrap();
+        assert!(frames.iter().all(|frame| frame.contains("server/heron") && frame.contains("batchworkflow/first")));
+        assert!(frames.last().unwrap().contains("`- server/curlew 1/2 Ready\n   `- [>] reach"), "{frames:?}");
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_watched_ends_the_drawing_with_its_code() {
+        let stub = Stub::new(|_| reply(403, json!({"kind": "Status", "code": 403, "reason": "Forbidden"})));
+        let root = Target { kind: Kind::Workspace, name: "workspace".into() };
+        let error = drawn_until(&stub, &root, "never").await.unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused);
     }
 
     #[tokio::test]

@@ -181,6 +181,7 @@ fn describe(chain: &Chain, namespace: &str, program: &str, style: Style) -> Stri
 #[cfg(test)]
 mod tests {
     mod cases;
+    mod recorded;
 
     use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! Each way to be wrong of the end-to-end suite `bad_input`, as the operator words it: what `why` says names the planted
-//! cause, and its last object is the one to be corrected. The suite asks the same of the real cluster.
+//! Each way to be wrong of the end-to-end suite `bad_input`, in words like the operator's: what `why` says names the planted
+//! cause, and its last object is the one to be corrected. The suite asks the same of the real cluster; objects that the
+//! operator's own code wrote are in `recorded`.
 
 use super::*;
 
@@ -28,7 +29,7 @@ fn above(kind: &str, name: &str, class: &str, words: &str) -> Item {
     let child = format!("{kind} '{name}': {words}");
     let why = format!("{kind} {name}");
     let failed = failed("nest", "Apply", class, "ChildFailed", &child);
-    workflow(("False", "StepFailed", &format!("step 'nest' failed: {child}")), failed, &why)
+    workflow(("False", "StepFailed", &format!("step 'nest' failed ({class}): {child}")), failed, &why)
 }
 
 fn own_fault(about: &'static str, item: Item, cause: Vec<&'static str>, last: &'static str) -> Case {
@@ -69,7 +70,7 @@ fn unplanned() -> Vec<Case> {
             "an unknown extension",
             stalled_taskserv(
                 "UnknownReference",
-                "spec.extension: there is no extension \"reddis\" (did you mean \"redis\"?)",
+                "spec.extension: there is no extension \"reddis\"; did you mean \"redis\"?",
             ),
             vec!["spec.extension", "reddis", "did you mean"],
             "taskserv/redis",
@@ -175,7 +176,7 @@ fn below() -> Vec<Case> {
 /// A script that failed on a server, in a workflow.
 fn script(about: &'static str, reason: &str, words: &str, cause: Vec<&'static str>) -> Case {
     let failed = failed("install/heron", "Install", "ScriptFailed", reason, words);
-    let told = format!("step 'install/heron' failed: {words}");
+    let told = format!("step 'install/heron' failed (ScriptFailed): {words}");
     Case {
         about,
         object: "bwf/first",
@@ -192,7 +193,7 @@ fn script(about: &'static str, reason: &str, words: &str, cause: Vec<&'static st
 fn executed() -> Vec<Case> {
     let words = "failed to connect to 10.7.0.9:22: timed out";
     let reach = failed("reach", "Reach", "Transient", "Unreachable", words);
-    let told = format!("step 'reach' failed: {words}");
+    let told = format!("step 'reach' failed (Transient): {words}");
     let mut undecodable = server("heron", ("False", "Undecodable", "x"), json!([])).json;
     undecodable["spec"]["deletionPolicy"] = json!("Sometimes");
     vec![
