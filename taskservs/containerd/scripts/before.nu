@@ -1,7 +1,7 @@
 # What was on a server before an extension came there. `install` writes it down before it touches anything, `uninstall`
 # forgets it after all else. By it an uninstall takes only what came with the extension; without it, nothing.
 
-use common.nu [must progress purge-packages put remove-packages status-of succeeds]
+use common.nu [mend-dpkg must progress purge-packages put remove-packages status-of succeeds]
 
 # Notes how these packages (the main one first), paths and units are: dpkg's state; what is there and not empty; what
 # runs, and is started at boot. Only the first call counts: what a run left that was cut off is ours.
@@ -48,6 +48,8 @@ export def was-installed [before: record, package: string]: nothing -> bool {
 # them, and of the others those that no package needs any more. They are purged, and their data with them, only where
 # nothing of it was here before.
 export def take-away [before: record, ours: list<string>] {
+  # An installation that was cut off may still go on, or have left packages in states that tell nothing.
+  mend-dpkg
   let keeps = (has-rest $before)
   let gone = (if $keeps { ["not-installed" "config-files"] } else { ["not-installed"] })
   let came = ($before.packages | get name

@@ -21,6 +21,8 @@ def main [request: path] {
   # Loaded or not; waiting for its next start or not.
   ^systemctl stop $UNIT | complete | ignore
 
+  # Before the data: an installation that comes next must not miss them.
+  rm --force $JOINED $"($JOINED).new"
   let ours = ($before.packages | get name | where {|package|
     not (was-installed $before $package) and (status-of $package) != "not-installed"
   })
@@ -40,7 +42,7 @@ def main [request: path] {
   if $was_active {
     for port in $ports { wait-until-closed etcd $port }
   }
-  rm --force ...([$OURS $APPLIED $JOINED] | each {|file| [$file $"($file).new"] } | flatten)
+  rm --force ...([$OURS $APPLIED] | each {|file| [$file $"($file).new"] } | flatten)
   ^rmdir --ignore-fail-on-non-empty $FOLDER | complete | ignore
   # What says that there is something to remove goes last.
   forget etcd

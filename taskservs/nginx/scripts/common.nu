@@ -82,7 +82,7 @@ export def wait-until-closed [program: string, port: int] {
 
 # Finishes what an interrupted dpkg left; quick where there is nothing. (`dpkg --audit` does not tell all of it.) It may
 # fail: apt-get then says why, and may repair it.
-def mend-dpkg [] {
+export def mend-dpkg [] {
   with-env {DEBIAN_FRONTEND: "noninteractive"} { ^flock ...$ONE_AT_A_TIME dpkg --configure -a | complete | ignore }
 }
 

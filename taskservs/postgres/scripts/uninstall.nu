@@ -22,9 +22,9 @@ def main [request: path] {
   } else {
     drop-cluster $before (open $request).parameters.port
   }
-  rm --force $NO_CLUSTER $"($NO_CLUSTER).new"
   if (was-installed $before $PACKAGE) {
     progress $"($PACKAGE) stays: it was here before us"
+    rm --force $NO_CLUSTER $"($NO_CLUSTER).new"
   } else {
     remove-packages-of-ours $before
   }
@@ -69,6 +69,8 @@ def remove-packages-of-ours [before: record] {
     must systemctl stop $UNITS
   }
   take-away $before [$PACKAGE "postgresql"]
+  # Until now: a package that was unpacked only makes its cluster when dpkg is mended.
+  rm --force $NO_CLUSTER $"($NO_CLUSTER).new"
   remove-new $before $FOLDERS
   if ($before.paths | is-empty) {
     glob /var/log/postgresql/postgresql-15-*.log* | each {|file| rm --force $file } | ignore

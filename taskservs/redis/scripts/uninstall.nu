@@ -21,12 +21,13 @@ def main [request: path] {
 
 def leave-redis [before: record] {
   progress "redis stays: it was here before us"
+  # First: whoever finds it takes redis for one that runs with our file.
+  rm --force $APPLIED $"($APPLIED).new"
   include-ours false
   if (set-aside $OURS) {
     enabled-as-before $before $UNIT
     running-as-before $before $UNIT
   }
-  rm --force $APPLIED $"($APPLIED).new"
   rm-aside $OURS
 }
 
