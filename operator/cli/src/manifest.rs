@@ -429,7 +429,7 @@ nothing was sent; 8 problems found:
         );
         let told: Vec<&str> = error.lines().skip(1).filter_map(|line| line.split("metadata.").nth(1)).collect();
         assert!(
-            matches!(told.as_slice(), [a, d, j] if a.starts_with("labels.a b: 'c': not a key")
+            matches!(told.as_slice(), [j, a, d] if a.starts_with("labels.a b: 'c': not a key")
             && d.starts_with("labels.d: 'e f': not the value") && j.starts_with("annotations.j=: not a key")),
             "{error}"
         );

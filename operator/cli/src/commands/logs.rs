@@ -551,10 +551,13 @@ mod tests {
             ready(reply(200, answer)).boxed()
         });
         let shown = Shown { raw: false, style: Style::PLAIN };
-        follow(&stub.cluster(), &objects[0], Some("cache"), shown).await.unwrap();
+        let cluster = stub.cluster();
+        let work = follow(&cluster, &objects[0], Some("cache"), shown);
+        // A test that hangs tells nothing.
+        tokio::time::timeout(Duration::from_secs(20), work).await.unwrap().unwrap();
         let logs: Vec<String> = stub.requests().into_iter().filter(|request| request.contains("/log?")).collect();
         let pod = job_name("uid-redis", "install/heron", 1);
-        assert_eq!(logs, [format!("GET /api/v1/namespaces/first/pods/{pod}/log?&follow=true&container=executor")]);
+        assert_eq!(logs, [format!("GET /api/v1/namespaces/first/pods/{pod}/log?&container=executor&follow=true")]);
     }
 
     #[test]

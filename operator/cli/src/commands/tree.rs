@@ -238,6 +238,8 @@ fn symbol(phase: StepPhase, style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::{FutureExt, future};
     use serde_json::json;
 
@@ -277,10 +279,11 @@ mod tests {
     /// What is drawn, one drawing after the other, until one has these words.
     async fn drawn_until(stub: &Stub, root: &Target, words: &str) -> Result<Vec<String>, Error> {
         let (shown, mut drawn) = tokio::sync::mpsc::unbounded_channel();
-        let (cluster, mut frames) = (stub.cluster(), Vec::new());
+        let cluster = stub.cluster();
         let mut show = |text: &str| shown.send(text.to_owned()).unwrap();
         let work = follow(&cluster, root, Style::PLAIN, &mut show);
-        let read = async {
+        let read = async move {
+            let mut frames = Vec::new();
             while let Some(text) = drawn.recv().await {
                 let ended = text.contains(words);
                 frames.push(text);
@@ -288,11 +291,16 @@ mod tests {
                     break;
                 }
             }
+            frames
         };
-        tokio::select! {
-            ended = work => ended.map(|()| Vec::new()),
-            () = read => Ok(frames),
-        }
+        let either = async {
+            tokio::select! {
+                ended = work => ended.map(|()| Vec::new()),
+                frames = read => Ok(frames),
+            }
+        };
+        // A test that hangs tells nothing.
+        tokio::time::timeout(Duration::from_secs(20), either).await.unwrap()
     }
 
     #[tokio::test]
@@ -301,9 +309,13 @@ mod tests {
         let stub = Stub::slow(move |request| {
             let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
             let of = |item: &&Item| path.ends_with(item.kind.plural());
-            let ready = server("curlew", ("True", "Succeeded", "all"), json!([step("reach", "Reach", "Running")])).json;
-            match (query.contains("watch=true"), path.ends_with("/servers")) {
-                (true, true) => future::ready(reply(200, json!({"type": "MODIFIED", "object": ready}))).boxed(),
+            let steps = json!([step("reach", "Reach", "Running")]);
+            let mut changed = server("curlew", ("True", "Succeeded", "all"), steps).json;
+            changed["metadata"]["resourceVersion"] = json!("2");
+            // One change, to the first watch of servers; then all is at rest.
+            let news = path.ends_with("/servers") && query.contains("resourceVersion=1");
+            match (query.contains("watch=true"), news) {
+                (true, true) => future::ready(reply(200, json!({"type": "MODIFIED", "object": changed}))).boxed(),
                 (true, false) => future::pending().boxed(),
                 (false, _) => {
                     let items: Vec<_> = all.iter().filter(of).map(|item| item.json.clone()).collect();
