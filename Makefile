@@ -20,7 +20,7 @@ RUNS ?= 20
 help:
 	@sed -n 's/^## \([a-z0-9-]*: .*\)/\1/p' $(MAKEFILE_LIST) | sort | awk -F': ' '{ printf "  %-18s %s\n", $$1, $$2 }'
 
-## demo: a shop on three Debian servers, on a Kubernetes of your own (root; 20 minutes once, then 4); EXAMPLE=first for two and Redis
+## demo: a shop on three Debian servers, on a Kubernetes of your own (root; 20 minutes once, then 2); EXAMPLE=first for two and Redis
 demo: build
 	scripts/demo $(INSTANCE) $(EXAMPLE)
 

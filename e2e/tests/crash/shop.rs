@@ -33,9 +33,9 @@ const SIDE_BY_SIDE: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// In which time from the beginning the kills fall. Shorter than it takes even one shop alone, so that all of them find
 /// work that is under way.
-const OPENING: Duration = Duration::from_secs(90);
+const OPENING: Duration = Duration::from_secs(60);
 /// The same for the deletion.
-const CLOSING: Duration = Duration::from_secs(25);
+const CLOSING: Duration = Duration::from_secs(12);
 
 const SERVERS: [&str; 3] = ["finch", "robin", "wren"];
 /// What runs on which server, and the Taskserv that it is for.
