@@ -207,7 +207,7 @@ mod tests {
             [
                 "spec.parallelism: 0 is not within 1 to 64",
                 "spec.steps[0].aply: unknown field (did you mean 'apply'?); known here: apply, delete, dependsOn, \
-                 name, retry, timeoutSeconds, wait, when",
+                 name, retry, run, timeoutSeconds, wait, when",
                 "spec.steps[0].apply.server.spec.deletionPolicy: 'Orfan' is not one of Delete, Orphan (did you mean \
                  'Orphan'?)",
                 "spec.steps[0].apply.server.spec.image.version: the number 12, where a string belongs; put it in quotes",
