@@ -548,7 +548,8 @@ fn what_others_wrote_commands_no_terminal() {
     let desk = Desk::new().with_server(&address);
     let wrong = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Workspace",
         "metadata": {"name": "workspace", evil: 1}, "spec": {evil: 2}});
-    fs::write(desk.path("wrong.yaml"), wrong.to_string()).unwrap();
+    // YAML has no such character but in quotes, by its number.
+    fs::write(desk.path("wrong.yaml"), wrong.to_string().replace('\u{9b}', "\\u009b")).unwrap();
     for line in ["show srv heron", "list srv -o wide", "tree srv/heron", "why srv heron", "apply -f wrong.yaml"] {
         let output = desk.run(line);
         let text = format!("{}{}", out(&output), err(&output));

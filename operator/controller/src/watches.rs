@@ -577,7 +577,8 @@ mod tests {
     use crate::engine::observe::{executor_outcome, executor_view, overdue_at};
 
     fn taskserv(name: &str, spec: &Value, phase: &str) -> Guarded<Taskserv> {
-        let step = json!({"id": "install/heron", "action": "Install", "undo": "None", "phase": phase, "run": 0});
+        let step = json!({"id": "install/heron", "action": "Install", "undo": "None", "inputHash": "v1:0", "phase": phase,
+            "run": 0});
         let object = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Taskserv", "spec": spec,
             "metadata": {"name": name, "namespace": "marsh", "uid": format!("uid-{name}")}, "status": {"steps": [step]}});
         serde_json::from_value(object).unwrap()

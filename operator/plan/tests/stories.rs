@@ -313,7 +313,7 @@ fn a_removed_step_comes_back_while_its_undo_fails() {
 
 #[test]
 fn no_more_steps_are_open_than_there_are_places() {
-    let mut world = World::new("a apply\nb apply\nc apply\nd apply\ne apply");
+    let mut world = World::new("a create\nb create\nc create\nd create\ne create");
     world.policy.parallelism = 2;
     world.policy.available = 1;
     world.pass();
@@ -325,7 +325,7 @@ fn no_more_steps_are_open_than_there_are_places() {
 
 #[test]
 fn without_a_free_place_it_says_so() {
-    let mut world = World::new("a apply");
+    let mut world = World::new("a create");
     world.policy.available = 0;
     world.run_for(5);
     world.say("a place is free");

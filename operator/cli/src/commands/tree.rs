@@ -326,7 +326,7 @@ mod tests {
         let root = Target { kind: Kind::Workspace, name: "workspace".into() };
         let frames = drawn_until(&stub, &root, "[>] reach").await.unwrap();
         assert!(frames.iter().all(|frame| frame.contains("server/heron") && frame.contains("batchworkflow/first")));
-        assert!(frames.last().unwrap().contains("`- server/curlew 1/2 Ready\n   `- [>] reach"), "{frames:?}");
+        assert!(frames.last().unwrap().contains("|- server/curlew 1/2 Ready\n|  `- [>] reach"), "{frames:?}");
     }
 
     #[tokio::test]
