@@ -276,10 +276,13 @@ fn start_service(board: &Board, service: Service) -> Result<Child, FileError> {
     command.env("HOME", instance.directory()).current_dir(instance.directory());
     // A group of its own: a signal to the supervisor's group must not reach the services.
     command.process_group(0).stdin(Stdio::null()).stdout(file).stderr(errors);
-    let child = command.spawn().map_err(at("run", &launch.program))?;
+    let mut child = command.spawn().map_err(at("run", &launch.program))?;
     let identity = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(ProcessIdentity::of);
-    if let Some(identity) = &identity {
-        write_pid_file(&service_pid_file(instance, service), identity)?;
+    let noted = identity.as_ref().map_or(Ok(()), |own| write_pid_file(&service_pid_file(instance, service), own));
+    if let Err(error) = noted {
+        // Nobody would find it again, and the next one would meet it.
+        let _ = child.start_kill();
+        return Err(error);
     }
     log(&format!("{service}: started, pid {}", child.id().unwrap_or_default()));
     board.change(service, |status| {
