@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, LogParams};
 use kube::runtime::wait::await_condition;
 use provisioning_api::names::{LABEL_LOG_OF, LABEL_OWNER_UID, LABEL_RUN};
-use provisioning_api::steps::{StepAction, StepStatus};
+use provisioning_api::steps::StepStatus;
 use provisioning_plan::ids::{job_name, step_label};
 use provisioning_plan::nearest::hint;
 
@@ -270,10 +270,11 @@ async fn runs(
 fn chosen<'a>(item: &'a Item, step: Option<&str>) -> Result<Vec<&'a StepStatus>, LogsError> {
     if let Some(step) = step {
         let step = known(item, step)?;
-        let can = has_executor(step) || child_of(step).is_some();
+        let can = step.action.has_executor() || child_of(step).is_some();
         return if can { Ok(vec![step]) } else { Err(LogsError::NoExecutor(item.target(), step.id.clone())) };
     }
-    let ran = || item.steps().iter().filter(|step| step.run > 0 && (has_executor(step) || child_of(step).is_some()));
+    let ran =
+        || item.steps().iter().filter(|step| step.run > 0 && (step.action.has_executor() || child_of(step).is_some()));
     let open: Vec<_> = ran().filter(|step| step.is_open()).collect();
     if !open.is_empty() {
         return Ok(open);
@@ -406,15 +407,10 @@ impl Family {
     }
 }
 
-/// Whether an executor does a step, and writes a log. What applies, deletes or awaits an object is the operator's own work.
-fn has_executor(step: &StepStatus) -> bool {
-    ![StepAction::Apply, StepAction::Delete, StepAction::Wait].contains(&step.action)
-}
-
 /// Open steps that have an executor.
 fn starting<'a>(item: &'a Item, only: Option<&'a str>) -> impl Iterator<Item = &'a StepStatus> {
     let wanted = move |step: &&StepStatus| only.is_none_or(|only| step.id == only);
-    item.steps().iter().filter(|step| step.is_open() && has_executor(step)).filter(wanted)
+    item.steps().iter().filter(|step| step.is_open() && step.action.has_executor()).filter(wanted)
 }
 
 /// One run's log until its end. A Pod that does not start is no error of this program: its step tells.

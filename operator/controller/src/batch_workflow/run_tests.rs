@@ -12,7 +12,7 @@ use super::run::Ground;
 use super::*;
 use crate::bundles::{Contents, Offered};
 use crate::engine::decide::{Planned, decide};
-use crate::engine::observe::Seen;
+use crate::engine::observe::seen;
 
 fn workflow(steps: &Value) -> BatchWorkflow {
     serde_json::from_value(json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "BatchWorkflow",
@@ -73,24 +73,7 @@ fn ground(servers: &[Server]) -> Ground {
 fn pass(object: &BatchWorkflow, ground: Ground, ends: &[(&str, Outcome)]) -> Planned<BatchWorkflow> {
     let ended = |(name, outcome): &(&str, Outcome)| ((*name).to_owned(), RunView::Ended(outcome.clone()));
     let observed: Observed = ends.iter().map(ended).collect();
-    let workspace = WorkspaceView {
-        epoch: 1,
-        suspended: false,
-        deleting: false,
-        parallelism: 8,
-        ssh_public_key: Some(String::new()),
-    };
-    let seen = Seen {
-        object: object.clone(),
-        workspace: Some(workspace),
-        facts: Facts { ground, ..Facts::default() },
-        observed,
-        suspended: None,
-        retry_requested: false,
-        wake_at: None,
-        now: "2026-01-01T00:00:00Z".parse().unwrap(),
-    };
-    decide(&seen, 8)
+    decide(&seen(object.clone(), Facts { ground, ..Facts::default() }, observed), 8)
 }
 
 fn phases(planned: &Planned<BatchWorkflow>) -> Vec<(&str, StepPhase)> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::decide::{Planned, decide};
-use crate::engine::observe::Seen;
+use crate::engine::observe::seen;
 
 fn server(name: &str) -> Value {
     json!({"server": {"name": name, "spec": {
@@ -37,24 +37,7 @@ fn pass(object: &BatchWorkflow, ends: &[(&str, Outcome)]) -> Planned<BatchWorkfl
 fn pass_with(object: &BatchWorkflow, facts: Facts, ends: &[(&str, Outcome)]) -> Planned<BatchWorkflow> {
     let ended = |(name, outcome): &(&str, Outcome)| ((*name).to_owned(), RunView::Ended(outcome.clone()));
     let observed: Observed = ends.iter().map(ended).collect();
-    let workspace = WorkspaceView {
-        epoch: 1,
-        suspended: false,
-        deleting: false,
-        parallelism: 8,
-        ssh_public_key: Some(String::new()),
-    };
-    let seen = Seen {
-        object: object.clone(),
-        workspace: Some(workspace),
-        facts,
-        observed,
-        suspended: None,
-        retry_requested: false,
-        wake_at: None,
-        now: "2026-01-01T00:00:00Z".parse().unwrap(),
-    };
-    decide(&seen, usize::MAX)
+    decide(&seen(object.clone(), facts, observed), usize::MAX)
 }
 
 fn phase(planned: &Planned<BatchWorkflow>, name: &str) -> StepPhase {

@@ -45,6 +45,28 @@ pub struct Seen<K: Kind> {
     pub now: Timestamp,
 }
 
+/// What a pass sees in a workspace where nothing is in its way.
+#[cfg(test)]
+pub(crate) fn seen<K: Kind>(object: K, facts: K::Facts, observed: Observed) -> Seen<K> {
+    let workspace = WorkspaceView {
+        epoch: 1,
+        suspended: false,
+        deleting: false,
+        parallelism: 8,
+        ssh_public_key: Some(String::new()),
+    };
+    Seen {
+        object,
+        workspace: Some(workspace),
+        facts,
+        observed,
+        suspended: None,
+        retry_requested: false,
+        wake_at: None,
+        now: "2026-01-01T00:00:00Z".parse().unwrap_or_default(),
+    }
+}
+
 /// Reads.
 ///
 /// # Errors

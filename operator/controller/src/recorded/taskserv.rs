@@ -51,7 +51,6 @@ fn beside(server: Option<Server>) -> Facts {
     Facts {
         members: Ok(vec!["blue-server".to_owned()]),
         others: BTreeMap::new(),
-        at_work: BTreeSet::new(),
         at_rest: BTreeMap::new(),
         servers: vec![("blue-server".to_owned(), server)],
         peers: BTreeMap::new(),

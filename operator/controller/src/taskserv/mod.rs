@@ -61,8 +61,6 @@ pub struct Facts {
     pub servers: Vec<(String, Option<Server>)>,
     /// Other Taskservs on these Servers, by uid; where order matters, those too that want to be there.
     pub others: BTreeMap<String, Taskserv>,
-    /// Those of them that go forward by themselves, by uid; known only where order matters.
-    pub at_work: BTreeSet<String>,
     /// Why some of these begin nothing just now, by uid.
     pub at_rest: BTreeMap<String, String>,
     /// Servers that its scripts are told of; `None` where there is none.
@@ -254,7 +252,7 @@ fn look(taskserv: &Taskserv, ctx: &Context) -> Facts {
     if order::matters(&facts.bundles) {
         let all = in_namespace(&ctx.stores.taskservs, &namespace);
         let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-        order::meet(&mut facts, taskserv, all, |other| suspended(&ctx.stores, other, None).is_some());
+        order::meet(&mut facts, taskserv, all);
     }
     let at_rest =
         facts.others.iter().filter_map(|(uid, other)| Some((uid.clone(), suspended(&ctx.stores, other, None)?)));
@@ -299,7 +297,6 @@ fn facts(
     });
     Facts {
         others: known.collect(),
-        at_work: BTreeSet::new(),
         at_rest: BTreeMap::new(),
         peers: taskserv.spec.peers.values().flatten().map(|name| find(name.clone())).collect(),
         known_servers: all.iter().map(|server| server.name_any()).collect(),

@@ -26,26 +26,20 @@ fn has_optional(manifest: Option<&Manifest>) -> bool {
     manifest.is_some_and(|manifest| !manifest.optional.is_empty())
 }
 
-/// Adds the other Taskservs that are, or want to be, on the same servers. `is_held`: one that does not go forward now.
-pub(crate) fn meet<'a>(
-    facts: &mut Facts,
-    taskserv: &Taskserv,
-    all: impl Iterator<Item = &'a Taskserv>,
-    is_held: impl Fn(&Taskserv) -> bool,
-) {
+/// Adds the other Taskservs that want to be on the same servers.
+pub(crate) fn meet<'a>(facts: &mut Facts, taskserv: &Taskserv, all: impl Iterator<Item = &'a Taskserv>) {
     for other in all.filter(|other| other.uid() != taskserv.uid()) {
-        let uid = other.uid().unwrap_or_default();
-        let servers = facts.servers.iter().filter_map(|(_, server)| server.as_ref());
-        let is_near =
-            facts.others.contains_key(&uid) || servers.into_iter().any(|server| select::means(other, &server.metadata));
-        if !is_near {
-            continue;
+        let mut servers = facts.servers.iter().filter_map(|(_, server)| server.as_ref());
+        if servers.any(|server| select::means(other, &server.metadata)) {
+            facts.others.insert(other.uid().unwrap_or_default(), other.clone());
         }
-        if other.metadata.deletion_timestamp.is_none() && stuck(other).is_none() && !is_held(other) {
-            facts.at_work.insert(uid.clone());
-        }
-        facts.others.insert(uid, other.clone());
     }
+}
+
+/// The other Taskserv of this uid, if it goes forward by itself.
+fn at_work<'a>(facts: &'a Facts, uid: &str) -> Option<&'a Taskserv> {
+    let other = facts.others.get(uid).filter(|_| !facts.at_rest.contains_key(uid))?;
+    (other.metadata.deletion_timestamp.is_none() && stuck(other).is_none()).then_some(other)
 }
 
 /// How an extension stands that is on a server, or wanted there.
@@ -80,7 +74,7 @@ pub(crate) fn around(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted
     let staying = place::installed(server).iter().filter(|entry| entry.state != InstalledState::Removing);
     for entry in staying.filter(|entry| entry.by.uid != uid) {
         let is_offered = inputs::manifest(facts, &entry.digest).is_some();
-        let at_work = facts.at_work.contains(&entry.by.uid) && is_offered;
+        let at_work = at_work(facts, &entry.by.uid).is_some() && is_offered;
         let way = match entry.state {
             InstalledState::Installed => Way::Seen,
             InstalledState::Installing | InstalledState::Removing => {
@@ -91,7 +85,7 @@ pub(crate) fn around(taskserv: &Taskserv, facts: &Facts, server: &Server, wanted
         let package = package(facts, &entry.extension, &entry.version, &entry.digest);
         near.push(Near { package, by: entry.by.name.clone(), way });
     }
-    let at_work = facts.others.values().filter(|other| other.uid().is_some_and(|uid| facts.at_work.contains(&uid)));
+    let at_work = facts.others.keys().filter_map(|uid| at_work(facts, uid));
     for other in at_work.filter(|other| select::means(other, &server.metadata)) {
         let unlisted = expected(other, facts);
         let unlisted = unlisted.into_iter().filter(|package| place::find(server, &package.name).is_none());

@@ -35,7 +35,6 @@ fn facts(opinion: Opinion) -> Facts {
     Facts {
         members: Ok(vec!["heron".to_owned()]),
         others: BTreeMap::new(),
-        at_work: BTreeSet::new(),
         at_rest: BTreeMap::new(),
         servers: Vec::new(),
         peers: BTreeMap::new(),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::bundles::Contents;
 use crate::engine::decide::decide;
-use crate::engine::observe::Seen;
+use crate::engine::observe::{Seen, seen};
 
 mod debts;
 mod keepers;
@@ -111,7 +111,7 @@ impl Marsh {
         let mut facts =
             facts(&object, &all, unreadable, |other| self.taskservs.get(other).cloned(), self.shelf.clone());
         if order::matters(&facts.bundles) {
-            order::meet(&mut facts, &object, self.taskservs.values(), |other| other.spec.suspend);
+            order::meet(&mut facts, &object, self.taskservs.values());
         }
         let rests = |taskserv: &Taskserv| taskserv.spec.suspend.then(|| format!("{} rests", taskserv.name_any()));
         facts.at_rest = facts.others.iter().filter_map(|(uid, other)| Some((uid.clone(), rests(other)?))).collect();
@@ -129,23 +129,7 @@ impl Marsh {
         for (id, outcome) in ends {
             assert!(observed.insert((*id).to_owned(), RunView::Ended(outcome.clone())).is_some(), "{id} is not open");
         }
-        let workspace = WorkspaceView {
-            epoch: 1,
-            suspended: false,
-            deleting: false,
-            parallelism: 8,
-            ssh_public_key: Some(String::new()),
-        };
-        let seen = Seen {
-            suspended,
-            retry_requested: false,
-            wake_at: None,
-            now: "2026-01-01T00:00:00Z".parse().unwrap(),
-            workspace: Some(workspace),
-            object,
-            facts,
-            observed,
-        };
+        let seen = Seen { suspended, ..seen(object, facts, observed) };
         let planned = decide(&seen, if self.is_full { 0 } else { usize::MAX });
         let is_over = planned.decision.verdict == Verdict::Deleted && planned.next.held_by(&seen.facts).is_none();
         for id in &planned.decision.start {
