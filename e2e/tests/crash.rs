@@ -24,7 +24,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, LogParams};
 use provisioning_api::names::{ANNOTATION_STEP_ID, LABEL_OWNER_UID, LABEL_RUN, WORKSPACE_NAME};
 use provisioning_api::steps::{StepPhase, StepStatus};
-use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use provisioning_e2e::faults::{process_of, restarts, runs_until_wiped, sandbox_of};
 use provisioning_e2e::{Case, Kind, case, describe, is_ready, step};
 use serde_json::Value;
@@ -100,7 +100,7 @@ async fn force_away(case: &Case) -> Result<()> {
 
 /// Waits until the workflow is Ready, settles the account, and gives the end.
 async fn ready(case: &Case, hits: &Hits) -> Result<Value> {
-    at_rest(case, PATIENCE, || settled(case), || end(case), || settle(case, hits)).await
+    at_rest(case, PATIENCE, || settled(case, &SERVERS), || end(case), || settle(case, hits)).await
 }
 
 /// Waits until all is settled, takes the account, and gives the end. An operator that heard nothing itself may have asked
@@ -129,13 +129,14 @@ where
 }
 
 /// All objects are Ready, nothing is open any more, and the addresses are those of the machines.
-async fn settled(case: &Case) -> Result<Result<(), String>> {
+async fn settled(case: &Case, servers: &[&str]) -> Result<Result<(), String>> {
     let mut wrong = unready::<BatchWorkflow>(case).await?;
+    wrong.extend(unready::<Cluster>(case).await?);
     wrong.extend(unready::<ProviderConfig>(case).await?);
     wrong.extend(unready::<Server>(case).await?);
     wrong.extend(unready::<Taskserv>(case).await?);
     if wrong.is_empty() {
-        wrong = moved(case, &SERVERS).await?;
+        wrong = moved(case, servers).await?;
     }
     Ok(if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) })
 }
@@ -480,7 +481,7 @@ mod b_fault_of_the_cluster {
             // The key still opens the machines that were made before.
             case.apply(&case.redis_on("late", &[SERVERS[1]])).await?;
             case.wait_for::<Taskserv>("late", "Ready", PATIENCE, is_ready).await?;
-            case.until("everything is Ready and true", PATIENCE, || settled(&case)).await?;
+            case.until("everything is Ready and true", PATIENCE, || settled(&case, &SERVERS)).await?;
             let has = uids(&case).await?;
             let lost = had.iter().filter(|(name, uid)| !name.starts_with("Workspace") && has.get(*name) != Some(uid));
             ensure!(lost.clone().next().is_none(), "other objects than before: {:?}", lost.collect::<Vec<_>>());

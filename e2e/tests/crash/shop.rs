@@ -13,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use futures::future::{join, join_all, try_join, try_join_all};
+use provisioning_api::BatchWorkflow;
 use provisioning_api::steps::Direction;
-use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv};
 use provisioning_e2e::faults::{runs_on_disk, runs_until_wiped};
 use provisioning_e2e::{Case, ServerRun, case, record};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use crate::account::{
     Hits, creates_of_machines, differences, jobs_and_leases, never_falls, nothing_left, objects, one_machine_each,
     runs, undone,
 };
-use crate::{CLUSTER, at_rest, moved, unready};
+use crate::{CLUSTER, at_rest, settled};
 
 /// How many shops, where `SHOP_RUNS` says nothing.
 const RUNS: usize = 3;
@@ -306,22 +306,10 @@ async fn kill(shops: &[Case], moments: &[Duration]) -> Result<Vec<Vec<Hits>>> {
 
 /// The account of a shop that is Ready: as planned, with another run only of what a kill found open.
 async fn settle(case: &Case, hits: &Hits) -> Result<Value> {
-    let end = at_rest(case, PATIENCE, || settled(case), || end(case), || account(case, hits)).await?;
+    let end = at_rest(case, PATIENCE, || settled(case, &SERVERS), || end(case), || account(case, hits)).await?;
     let words = case.prove_shop().await?.map_err(anyhow::Error::msg).context("the proof")?;
     ensure!(words.lines().count() == 3, "{words}");
     Ok(end)
-}
-
-async fn settled(case: &Case) -> Result<Result<(), String>> {
-    let mut wrong = unready::<BatchWorkflow>(case).await?;
-    wrong.extend(unready::<Cluster>(case).await?);
-    wrong.extend(unready::<ProviderConfig>(case).await?);
-    wrong.extend(unready::<Server>(case).await?);
-    wrong.extend(unready::<Taskserv>(case).await?);
-    if wrong.is_empty() {
-        wrong = moved(case, &SERVERS).await?;
-    }
-    Ok(if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) })
 }
 
 async fn end(case: &Case) -> Result<Value> {
