@@ -310,13 +310,16 @@ fn who_waits_in_vain_or_is_interrupted_ends_with_the_code_of_the_page() {
     let mut watch = desk.command(Path::new("/usr/bin/env"));
     watch.args(["--default-signal=INT", PROGRAM, "watch", "server", "heron"]).stdout(Stdio::piped());
     let mut watch = watch.spawn().unwrap();
+    // Kept until the end: a watch that nobody listens to ends by itself.
+    let mut lines = BufReader::new(watch.stdout.take().unwrap());
     let mut line = String::new();
-    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    lines.read_line(&mut line).unwrap();
     assert!(line.contains("server/heron"), "{line}");
     let kill = format!("kill -INT {}", watch.id());
     assert!(desk.command(Path::new("/bin/sh")).args(["-c", &kill]).status().unwrap().success());
     // Shells call this 130.
     assert_eq!(watch.wait().unwrap().signal(), Some(2));
+    drop(lines);
 }
 
 #[test]
