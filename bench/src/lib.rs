@@ -101,7 +101,7 @@ async fn measure(
     settled(&standing, ledger)?;
     let objects = standing.objects();
     let busy = weight::memory(cluster).await?;
-    figures.extend(weight::image(&arguments.operator_archive, &cluster.provisioning)?);
+    figures.push(weight::image(&arguments.operator_archive)?);
     figures.extend(tokio::task::block_in_place(|| speed::figures(cluster, objects, usize::from(arguments.times)))?);
 
     until_cleaned(cluster).await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures::TryStreamExt;
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
@@ -151,7 +151,9 @@ impl StandIn {
         let pods: Api<Pod> = Api::all(self.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={NODE}"));
         let mut news = std::pin::pin!(watcher(pods, config).default_backoff().applied_objects());
-        while let Some(pod) = news.try_next().await? {
+        while let Some(pod) = news.next().await {
+            // After a minute without news the client gives the watch up, and it begins again.
+            let Ok(pod) = pod else { continue };
             let uid = pod.uid().unwrap_or_default();
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
             if matches!(phase, "Succeeded" | "Failed") {

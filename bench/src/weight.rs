@@ -68,20 +68,15 @@ pub(crate) fn figure(busy: &Memory, rest: &Memory, objects: usize) -> Figure {
         .with(words)
 }
 
-/// The size of the operator's image: its archive, which is not compressed, and the programs in it.
+/// The size of the operator's image: its archive, which is not compressed.
 ///
 /// # Errors
-/// Where a file is not there.
-pub(crate) fn image(archive: &Path, provisioning: &Path) -> Result<Vec<Figure>> {
-    let size = |path: &Path| -> Result<f64> {
-        let bytes = fs::metadata(path).with_context(|| format!("{}", path.display()))?.len();
-        // Whole kilobytes fit into what a float holds exactly.
-        Ok(f64::from(u32::try_from(bytes / 1_000)?) / 1_000.0)
-    };
-    let operator = provisioning.with_file_name("provisioning-operator");
-    let words =
-        format!("its archive; the operator {:.1} MB, the command line {:.1} MB", size(&operator)?, size(provisioning)?);
-    Ok(vec![Figure::at_most("image of the operator", size(archive)?, IMAGE, "MB").with(words)])
+/// Where the file is not there.
+pub(crate) fn image(archive: &Path) -> Result<Figure> {
+    let bytes = fs::metadata(archive).with_context(|| format!("{}", archive.display()))?.len();
+    // Whole kilobytes fit into what a float holds exactly.
+    let size = f64::from(u32::try_from(bytes / 1_000)?) / 1_000.0;
+    Ok(Figure::at_most("image of the operator", size, IMAGE, "MB").with("its archive, not compressed"))
 }
 
 #[cfg(test)]

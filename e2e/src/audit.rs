@@ -1,6 +1,6 @@
 //! What was asked of the API server, from its audit log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -47,6 +47,14 @@ impl AuditEvent {
         let slash = if subresource.is_empty() { "" } else { "/" };
         format!("{verb} {resource}{slash}{subresource}")
     }
+}
+
+/// What `creates` made, in their order: those answered 201, and the first of those answered 504 where none made the same
+/// object. A caller that dies in mid-request is answered 504, whether or not the object was made; that it is there, others say.
+pub fn made(creates: Vec<AuditEvent>) -> Vec<AuditEvent> {
+    let key = |event: &AuditEvent| (event.resource.clone(), event.namespace.clone(), event.name.clone());
+    let mut known: BTreeSet<_> = creates.iter().filter(|event| event.code == 201).map(key).collect();
+    creates.into_iter().filter(|event| event.code == 201 || event.code == 504 && known.insert(key(event))).collect()
 }
 
 /// How many requests there were of each verb and resource, the most first.
@@ -126,5 +134,42 @@ impl Cluster {
             }
         }
         Ok(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(name: &str, code: i64) -> AuditEvent {
+        let text = |text: &str| text.to_owned();
+        AuditEvent {
+            verb: text("create"),
+            user: text("operator"),
+            user_agent: String::new(),
+            resource: text("servers"),
+            subresource: String::new(),
+            namespace: text("shop"),
+            name: text(name),
+            code,
+            time: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_create_that_was_cut_off_counts_once_where_no_other_made_the_object() {
+        let made =
+            |creates: &[(&str, i64)]| made(creates.iter().map(|(name, code)| create(name, *code)).collect()).len();
+        assert_eq!(made(&[("heron", 201)]), 1);
+        // Made twice is seen, with a cut in between or without.
+        assert_eq!(made(&[("heron", 201), ("heron", 201)]), 2);
+        assert_eq!(made(&[("heron", 201), ("heron", 504), ("heron", 201)]), 2);
+        // The cut one made nothing.
+        assert_eq!(made(&[("heron", 504), ("heron", 201)]), 1);
+        // It made it: the next one finds it there.
+        assert_eq!(made(&[("heron", 504), ("heron", 409)]), 1);
+        assert_eq!(made(&[("heron", 504), ("heron", 504), ("heron", 409)]), 1);
+        assert_eq!(made(&[("heron", 403), ("heron", 409)]), 0);
+        assert_eq!(made(&[("heron", 201), ("tern", 504)]), 2);
     }
 }

@@ -35,7 +35,7 @@ mod shop;
 mod table;
 mod wait;
 
-pub use audit::{AuditEvent, tally};
+pub use audit::{AuditEvent, made, tally};
 pub use case::{Case, case, record};
 pub use cluster::{Cluster, Output};
 pub use objects::{Kind, Object, condition, describe, is_ready, is_true, step};

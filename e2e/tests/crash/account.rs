@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use provisioning_api::names::{ANNOTATION_STEP_ID, LABEL_OWNER_UID, LABEL_ROLE, LABEL_RUN};
 use provisioning_api::steps::{Direction, StepAction, StepPhase, StepStatus};
-use provisioning_e2e::{Case, Object, Redis, ServerRun};
+use provisioning_e2e::{Case, Object, Redis, ServerRun, made};
 use serde_json::{Value, json};
 
 use crate::{CACHE, SERVERS};
@@ -146,9 +146,8 @@ pub(crate) async fn creates_of_machines(case: &Case, planned: usize) -> Result<(
             && event.namespace == case.cluster.site
             && event.user == provider
             && event.name.starts_with("srv-")
-            && event.code == 201
     });
-    let creates = creates.await?;
+    let creates = made(creates.await?);
     ensure!(creates.len() == planned, "creates of machines in the audit log: {creates:#?}");
     Ok(())
 }
@@ -208,10 +207,10 @@ pub(crate) async fn jobs_and_leases(case: &Case, hits: &Hits) -> Result<()> {
         .iter()
         .filter(|(_, _, step)| ![StepAction::Apply, StepAction::Delete, StepAction::Wait].contains(&step.action));
     let runs: i64 = executed.map(|(_, _, step)| step.run).sum();
-    let created = case.cluster.audit(&case.namespace, |event| {
-        event.verb == "create" && event.resource == "jobs" && event.namespace == case.namespace && event.code == 201
+    let creates = case.cluster.audit(&case.namespace, |event| {
+        event.verb == "create" && event.resource == "jobs" && event.namespace == case.namespace
     });
-    let created: BTreeSet<String> = created.await?.into_iter().map(|event| event.name).collect();
+    let created: BTreeSet<String> = made(creates.await?).into_iter().map(|event| event.name).collect();
     let open = usize::try_from(runs)?.checked_sub(created.len());
     // An operator may die between several intents and their Jobs; each such step was open then.
     let lost = if hits.operators == 0 { 0 } else { hits.steps.len() };

@@ -16,7 +16,7 @@ use futures::future::{join, join_all, try_join, try_join_all};
 use provisioning_api::BatchWorkflow;
 use provisioning_api::steps::Direction;
 use provisioning_e2e::faults::{runs_on_disk, runs_until_wiped};
-use provisioning_e2e::{Case, ServerRun, case, record};
+use provisioning_e2e::{Case, ServerRun, case, made, record};
 use serde_json::{Value, json};
 
 use crate::account::{
@@ -344,14 +344,14 @@ fn phases(objects: &BTreeMap<String, Value>) -> Result<()> {
 /// As the API server counts: three machines, and every object that the operator makes, each created once.
 async fn made_once(case: &Case) -> Result<()> {
     creates_of_machines(case, SERVERS.len()).await?;
-    let made = case.cluster.audit(&case.namespace, |event| {
+    let creates = case.cluster.audit(&case.namespace, |event| {
         event.verb == "create"
             && event.namespace == case.namespace
             && event.subresource.is_empty()
             && ["clusters", "servers", "taskservs"].contains(&event.resource.as_str())
-            && event.code == 201
     });
-    let mut made: Vec<String> = made.await?.iter().map(|event| format!("{} {}", event.resource, event.name)).collect();
+    let mut made: Vec<String> =
+        made(creates.await?).iter().map(|event| format!("{} {}", event.resource, event.name)).collect();
     made.sort();
     ensure!(made == MADE, "created: {made:#?}");
     Ok(())
