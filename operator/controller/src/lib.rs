@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod context;
 pub mod engine;
 pub mod error;
+pub mod executors;
 pub mod health;
 pub mod leader;
 pub mod leftovers;

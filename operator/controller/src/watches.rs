@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use futures::{Stream, StreamExt, future};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -22,6 +21,7 @@ use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv,
 use serde::de::DeserializeOwned;
 
 use crate::batch_workflow;
+use crate::executors::{Job, Pod};
 use crate::queue::{Queue, Waker, queue};
 use crate::taskserv::{concerns, server_of};
 
@@ -43,9 +43,9 @@ pub struct Stores {
     pub clusters: Store<Guarded<Cluster>>,
     /// BatchWorkflows.
     pub workflows: Store<Guarded<BatchWorkflow>>,
-    /// Pods of our Jobs, of whose spec nothing is kept but the deadline.
+    /// Pods of our Jobs.
     pub pods: Store<Pod>,
-    /// Our Jobs, without their spec.
+    /// Our Jobs.
     pub jobs: Store<Job>,
     /// Extension bundles in the operator's namespace.
     pub bundles: Store<ConfigMap>,
@@ -157,14 +157,14 @@ pub fn start(client: &Client, namespace: &str) -> (Stores, Queues, Vec<tokio::ta
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.taskservs, f(), Fan::taskserv)),
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.clusters, f(), Fan::cluster)),
         tokio::spawn(watch(guarded(Api::all(c()), all()), writers.workflows, f(), Fan::workflow)),
-        tokio::spawn(watch(readable(Api::all(c()), managed.clone(), lean_pod), writers.pods, f(), |fan, pod: &Pod| {
+        tokio::spawn(watch(readable(Api::all(c()), managed.clone()), writers.pods, f(), |fan, pod: &Pod| {
             fan.made_for(pod.labels(), pod.namespace())
         })),
-        tokio::spawn(watch(readable(Api::all(c()), managed, lean_job), writers.jobs, f(), |fan, job: &Job| {
+        tokio::spawn(watch(readable(Api::all(c()), managed), writers.jobs, f(), |fan, job: &Job| {
             fan.made_for(job.labels(), job.namespace())
         })),
         tokio::spawn(watch(
-            readable(Api::namespaced(c(), namespace), extensions, |_| ()),
+            readable(Api::namespaced(c(), namespace), extensions),
             writers.bundles,
             f(),
             |fan, _: &ConfigMap| fan.extension(),
@@ -243,32 +243,12 @@ where
     watcher(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None)
 }
 
-/// What passes read of an executor's Pod: how long it may take, and how it stands. Its request is what most memory would go to.
-fn lean_pod(pod: &mut Pod) {
-    pod.spec = pod
-        .spec
-        .take()
-        .map(|spec| PodSpec { active_deadline_seconds: spec.active_deadline_seconds, ..PodSpec::default() });
-}
-
-/// What passes read of a Job: whose it is, and whether it is closed.
-fn lean_job(job: &mut Job) {
-    job.spec = None;
-}
-
-/// A watch of a kind of Kubernetes, of which `lean` takes away what nobody reads. An object that cannot be read is left out,
-/// and the log says so: it stops no other.
-fn readable<K>(api: Api<Guarded<K>>, config: watcher::Config, lean: fn(&mut K)) -> impl Stream<Item = News<K>> + Send
+/// A watch of a kind of Kubernetes. An object that cannot be read is left out, and the log says so: it stops no other.
+fn readable<K>(api: Api<Guarded<K>>, config: watcher::Config) -> impl Stream<Item = News<K>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let decoded = move |object| {
-        decoded(object).map(|mut object| {
-            lean(&mut object);
-            object
-        })
-    };
-    guarded(api, config).filter_map(move |news| {
+    guarded(api, config).filter_map(|news| {
         future::ready(match news {
             Ok(watcher::Event::Apply(object)) => decoded(object).map(|object| Ok(watcher::Event::Apply(object))),
             Ok(watcher::Event::Delete(object)) => decoded(object).map(|object| Ok(watcher::Event::Delete(object))),
@@ -303,7 +283,6 @@ async fn watch<K>(
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let reader = writer.as_reader();
-    let mut initial: Vec<K> = Vec::new();
     let mut events = std::pin::pin!(news);
     while let Some(event) = events.next().await {
         let event = match event {
@@ -323,10 +302,14 @@ async fn watch<K>(
         }
         match event {
             watcher::Event::Apply(object) | watcher::Event::Delete(object) => concerns(&fan, &object),
-            watcher::Event::Init => initial.clear(),
-            watcher::Event::InitApply(object) => initial.push(object),
-            // Only now the cache shows the new list.
-            watcher::Event::InitDone => initial.drain(..).for_each(|object| concerns(&fan, &object)),
+            // Until a new list is whole the cache shows the old one; then all of the new one, and nobody else writes to it.
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
+            watcher::Event::InitDone => {
+                let mut all = reader.state();
+                // As the API server lists: who is woken first has the first of the places.
+                all.sort_by_cached_key(|object| (object.namespace(), object.name_any()));
+                all.iter().for_each(|object| concerns(&fan, object));
+            }
         }
     }
 }
@@ -570,11 +553,12 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use futures::FutureExt;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::engine::observe::{executor_outcome, executor_view, overdue_at};
 
     fn taskserv(name: &str, spec: &Value, phase: &str) -> Guarded<Taskserv> {
         let step = json!({"id": "install/heron", "action": "Install", "undo": "None", "inputHash": "v1:0", "phase": phase,
@@ -613,33 +597,41 @@ mod tests {
         assert_eq!(woken(&unread), ["net", "waits"], "nobody knows where it is");
     }
 
-    fn pod(state: &Value) -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"name": "prov-1", "labels": {LABEL_OWNER_NAME: "heron"}},
-            "spec": {"activeDeadlineSeconds": 180, "containers": [{"name": "executor", "command": ["/provider-local"]}]},
-            "status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z",
-                "containerStatuses": [{"name": "executor", "image": "", "imageID": "", "ready": true, "restartCount": 0,
-                    "state": state}]},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_cached_pod_keeps_what_passes_read_and_not_its_request() {
-        let step =
-            serde_json::from_value(json!({"id": "create", "action": "Create", "undo": "None", "phase": "Running",
-            "inputHash": "v1:0", "startedAt": "2026-01-01T00:00:00Z"}));
-        let step = step.unwrap();
-        let message = json!({"reason": "Succeeded", "outputs": {"address": "10.0.0.7"}}).to_string();
-        for state in [json!({"running": {}}), json!({"terminated": {"exitCode": 0, "message": message}})] {
-            let whole = pod(&state);
-            let mut lean = whole.clone();
-            lean_pod(&mut lean);
-            assert_eq!(executor_view(&lean), executor_view(&whole));
-            assert_eq!(executor_outcome(&lean), executor_outcome(&whole));
-            assert_eq!(overdue_at(&step, &lean), overdue_at(&step, &whole));
-            assert_eq!(lean.labels(), whole.labels());
-            assert!(lean.spec.unwrap().containers.is_empty());
-        }
+    #[tokio::test]
+    async fn a_list_concerns_what_is_in_it_and_what_is_not_any_more() {
+        let pod = |name: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "marsh"}})).unwrap()
+        };
+        let (_, writers) = caches();
+        let (wakers, _) = channels();
+        let (stores, _) = caches();
+        let reader = writers.pods.as_reader();
+        let fan = Fan { stores, wakers };
+        let told = std::sync::Mutex::new(Vec::new());
+        let concerned = |_: &Fan, pod: &Pod| {
+            let cached: BTreeSet<String> = reader.state().iter().map(|pod| pod.name_any()).collect();
+            told.lock().unwrap().push((pod.name_any(), cached.into_iter().collect::<Vec<_>>().join(" ")));
+        };
+        let news = [
+            watcher::Event::Init,
+            watcher::Event::InitApply(pod("b")),
+            watcher::Event::InitApply(pod("a")),
+            watcher::Event::InitDone,
+            watcher::Event::Apply(pod("d")),
+            watcher::Event::Delete(pod("d")),
+            // Cut off, and begun again.
+            watcher::Event::Init,
+            watcher::Event::InitApply(pod("z")),
+            watcher::Event::Init,
+            watcher::Event::InitApply(pod("c")),
+            watcher::Event::InitApply(pod("b")),
+            watcher::Event::InitDone,
+        ];
+        Box::pin(watch(futures::stream::iter(news.map(Ok)), writers.pods, fan, concerned)).await;
+        let told = told.into_inner().unwrap();
+        let told: Vec<(&str, &str)> = told.iter().map(|(name, cached)| (name.as_str(), cached.as_str())).collect();
+        let expected =
+            [("a", "a b"), ("b", "a b"), ("d", "a b d"), ("d", "a b"), ("a", "b c"), ("b", "b c"), ("c", "b c")];
+        assert_eq!(told, expected);
     }
 }

@@ -1,9 +1,9 @@
 //! The end of things: Jobs that ended say so and go after ten minutes; a deleted object lets go of its finalizer.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus, UncountedTerminatedPods};
+use k8s_openapi::api::batch::v1::{JobCondition, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
@@ -20,6 +20,7 @@ use super::persist::{Stored, describe, patch_finalizers};
 use super::report::event;
 use crate::context::Context;
 use crate::error::Error;
+use crate::executors::{Job, Pod};
 
 /// How long an ended Job stays, for people who want to look at it.
 const KEEP_JOB: SignedDuration = SignedDuration::from_mins(10);

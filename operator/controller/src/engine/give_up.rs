@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
@@ -18,6 +16,7 @@ use super::observe::{executor_outcome, executor_view, overdue_at};
 use super::runs::{Knowledge, RunKey};
 use crate::context::Context;
 use crate::error::Error;
+use crate::executors::{Job, Pod};
 
 /// A holder that was lost may still be inside a call: claim freshness and call limit together (protocols §2).
 const HOLDER_LOSS: Duration = Duration::from_secs(90);
@@ -91,12 +90,13 @@ fn lost_text(pod: Option<&Pod>, harmless: bool) -> String {
     let words = pod.and_then(|pod| pod.status.as_ref()).map(|status| {
         let mut states = status.container_statuses.iter().flatten().filter_map(|container| container.state.as_ref());
         let waiting = states.find_map(|state| state.waiting.as_ref());
-        let mut conditions = status.conditions.iter().flatten();
-        let unscheduled = conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
         let pairs = [
             (status.reason.as_deref(), status.message.as_deref()),
             waiting.map_or((None, None), |waiting| (waiting.reason.as_deref(), waiting.message.as_deref())),
-            unscheduled.map_or((None, None), |found| (found.reason.as_deref(), found.message.as_deref())),
+            status
+                .unscheduled
+                .as_ref()
+                .map_or((None, None), |found| (found.reason.as_deref(), found.message.as_deref())),
         ];
         pairs.into_iter().flat_map(|(reason, message)| [reason, message]).flatten().collect::<Vec<_>>().join(": ")
     });

@@ -1,6 +1,6 @@
 //! The last log lines of a failed run stay readable after its Job is gone: a ConfigMap per step.
 
-use k8s_openapi::api::batch::v1::Job;
+// Logs are offered for the published type only.
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -17,6 +17,7 @@ use super::kind::Kind;
 use super::observe::EXECUTOR;
 use crate::context::Context;
 use crate::error::Error;
+use crate::executors::Job;
 
 /// Name of the ConfigMap that keeps the log of a step's last failed run.
 pub fn log_name(owner_uid: &str, step: &str) -> String {

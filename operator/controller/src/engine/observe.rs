@@ -1,7 +1,7 @@
 //! Stage 1 (client): everything that a pass looks at.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::ContainerStateTerminated;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use provisioning_api::names::{ANNOTATION_RECONCILE, LABEL_OWNER_KIND, LABEL_OWNER_UID, WORKSPACE_NAME};
@@ -16,6 +16,7 @@ use super::kind::{Glance, Kind, WorkspaceView, by_name};
 use super::runs::{Knowledge, RunKey, on_its_way};
 use crate::context::Context;
 use crate::error::Error;
+use crate::executors::Pod;
 use crate::watches::Stores;
 
 /// Name of the executor's container.
