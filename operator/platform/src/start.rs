@@ -19,11 +19,13 @@ use crate::network::{self, NetworkError};
 use crate::pki::{self, PkiError};
 use crate::services::Service;
 use crate::state::{State, StateError};
-use crate::status::{self, Health, StatusError};
+use crate::status::{self, Health, ServiceStatus, StatusError};
 use crate::stop::end_all_containers;
 
 /// How long the supervisor may take to say that it is there.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(10);
+/// From so many ends by itself on, who waits for a service is told of them.
+const ENDS_TOO_OFTEN: u32 = 3;
 
 /// An instance can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -207,6 +209,20 @@ fn tail(path: &std::path::Path) -> String {
     lines[lines.len().saturating_sub(10)..].join("\n")
 }
 
+/// A service that is waited for. Of one that ends again and again: how, where to read why, and what helps where the machine
+/// has run out of what all programs share.
+fn awaited(name: &str, status: Option<&ServiceStatus>, log: impl Fn() -> String) -> String {
+    let Some(status) = status.filter(|status| status.restarts >= ENDS_TOO_OFTEN) else { return name.to_owned() };
+    let ending = status.last_exit.as_deref().unwrap_or("nothing known");
+    let log = log();
+    let hint = if log.contains("inotify") && log.contains("too many open files") {
+        "; this machine has no inotify instance left: sysctl -w fs.inotify.max_user_instances=1024"
+    } else {
+        ""
+    };
+    format!("{name} (ended {} times, last: {ending}; see provisioning platform logs {name}{hint})", status.restarts)
+}
+
 /// Waits until every service is healthy and the node accepts pods.
 async fn wait_until_ready(
     instance: &Instance,
@@ -222,10 +238,13 @@ async fn wait_until_ready(
             let path = instance.logs().join("supervisor.log");
             return Err(StartError::Supervisor { log: path.display().to_string(), tail: tail(&path) });
         }
-        let waiting: Vec<&str> = Service::ALL
+        let waiting: Vec<String> = Service::ALL
             .iter()
-            .filter(|service| status.services.get(service).is_none_or(|status| status.health != Health::Healthy))
-            .map(|service| service.name())
+            .map(|service| (service, status.services.get(service)))
+            .filter(|(_, status)| status.is_none_or(|status| status.health != Health::Healthy))
+            .map(|(service, status)| {
+                awaited(service.name(), status, || tail(&instance.logs().join(format!("{}.log", service.name()))))
+            })
             .collect();
         let what = if waiting.is_empty() {
             let client = match &client {
@@ -247,5 +266,33 @@ async fn wait_until_ready(
             return Err(StartError::NotReady { seconds: limit.as_secs(), what });
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_ends_again_and_again_is_awaited_with_its_reason() {
+        let ended = |restarts| ServiceStatus {
+            restarts,
+            last_exit: Some("exit code 1 at 14:20".to_owned()),
+            ..ServiceStatus::default()
+        };
+        let full = || "\"Failed to start cAdvisor\" err=\"inotify_init: too many open files\"".to_owned();
+        assert_eq!(awaited("kubelet", None, full), "kubelet");
+        assert_eq!(awaited("kubelet", Some(&ended(2)), full), "kubelet");
+        assert_eq!(
+            awaited("kubelet", Some(&ended(3)), String::new),
+            "kubelet (ended 3 times, last: exit code 1 at 14:20; see provisioning platform logs kubelet)"
+        );
+        let words = awaited("kubelet", Some(&ended(9)), full);
+        assert!(
+            words.ends_with(
+                "logs kubelet; this machine has no inotify instance left: sysctl -w fs.inotify.max_user_instances=1024)"
+            ),
+            "{words}"
+        );
     }
 }

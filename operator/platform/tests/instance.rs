@@ -118,6 +118,8 @@ async fn an_instance_survives_kills_keeps_its_objects_and_leaves_nothing_behind(
 
 async fn a_killed_kubelet_is_started_again(instance: &Instance) {
     let before = kubelet(instance);
+    // On a busy machine it may not have come up at once.
+    let restarts = status(instance).unwrap().services[&Service::Kubelet].restarts;
     before.signal(Signal::SIGKILL);
     eventually("another kubelet is healthy", async || {
         let kubelet = status(instance).unwrap().services[&Service::Kubelet].clone();
@@ -125,7 +127,7 @@ async fn a_killed_kubelet_is_started_again(instance: &Instance) {
     })
     .await;
     let kubelet = status(instance).unwrap().services[&Service::Kubelet].clone();
-    assert_eq!(kubelet.restarts, 1);
+    assert_eq!(kubelet.restarts, restarts + 1);
     assert!(kubelet.last_exit.unwrap().starts_with("signal 9"));
 }
 
