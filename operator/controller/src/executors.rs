@@ -2,29 +2,38 @@
 //! kinds of that name. They can be read and not written: none can be sent, so no field that is not here can be lost.
 //! What is asked for has the published types, in `engine/jobs.rs`.
 
-use k8s_openapi::api::batch::v1::JobStatus;
+use k8s_openapi::api::batch::v1::JobCondition;
 use k8s_openapi::api::core::v1::{ContainerState, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
+use provisioning_api::names::{ANNOTATION_STEP_ID, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID, LABEL_RUN};
 use serde::{Deserialize, Deserializer};
 
 /// A Job: whose it is, and whether it is closed.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "k8s_openapi::api::batch::v1::Job")]
 pub struct Job {
-    /// Its labels and annotations say which run of which step it is.
-    #[serde(default)]
+    /// Whose it is, by the labels that say so, and which step's, by one annotation.
+    #[serde(default, deserialize_with = "of_job")]
     pub metadata: ObjectMeta,
-    /// How it ended.
+    /// How it stands.
     pub status: Option<JobStatus>,
+}
+
+/// How a Job stands.
+#[derive(Clone, Debug, Deserialize)]
+pub struct JobStatus {
+    /// Whether somebody has written how it ended.
+    #[serde(default, rename = "conditions", deserialize_with = "any")]
+    pub closed: bool,
 }
 
 /// The Pod of a Job: how long it may take, and how it stands.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
 pub struct Pod {
-    /// It has the name of its Job; its uid is the holder of the run's claim.
-    #[serde(default)]
+    /// It has the name and the labels of its Job; its uid is the holder of the run's claim.
+    #[serde(default, deserialize_with = "of_pod")]
     pub metadata: ObjectMeta,
     /// What was asked for.
     pub spec: Option<PodSpec>,
@@ -69,6 +78,33 @@ pub struct ContainerStatus {
     pub state: Option<ContainerState>,
 }
 
+fn of_job<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let metadata = ObjectMeta::deserialize(deserializer)?;
+    let mut labels = metadata.labels.unwrap_or_default();
+    labels.retain(|key, _| [LABEL_OWNER_UID, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_RUN].contains(&key.as_str()));
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    annotations.retain(|key, _| key == ANNOTATION_STEP_ID);
+    Ok(ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        resource_version: metadata.resource_version,
+        creation_timestamp: metadata.creation_timestamp,
+        deletion_timestamp: metadata.deletion_timestamp,
+        labels: Some(labels),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
+    })
+}
+
+fn of_pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    Ok(ObjectMeta { annotations: None, ..of_job(deserializer)? })
+}
+
+fn any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<Vec<JobCondition>>::deserialize(deserializer)?.is_some_and(|conditions| !conditions.is_empty()))
+}
+
 fn unscheduled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PodCondition>, D::Error> {
     let conditions = Option::<Vec<PodCondition>>::deserialize(deserializer)?.unwrap_or_default();
     Ok(conditions.into_iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False"))
@@ -98,7 +134,7 @@ mod tests {
         let message = json!({"reason": "Succeeded", "outputs": {"address": "10.0.0.7"}}).to_string();
         for state in [json!({"running": {}}), json!({"terminated": {"exitCode": 0, "message": message}})] {
             let whole = json!({"apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "prov-1", "labels": {"app": "x"}},
+                "metadata": {"name": "prov-1", "labels": {LABEL_RUN: "1", "app": "x"}},
                 "spec": {"activeDeadlineSeconds": 180, "containers": [{"name": "executor", "command": ["/provider-local"]}]},
                 "status": {"phase": "Running", "startTime": "2026-01-01T00:01:00Z",
                     "conditions": [{"type": "Ready", "status": "False"},
@@ -108,7 +144,8 @@ mod tests {
             // The fixture has the published shape.
             serde_json::from_value::<k8s_openapi::api::core::v1::Pod>(whole.clone()).unwrap();
             let pod = pod(&whole);
-            assert_eq!((pod.name_any().as_str(), pod.labels()["app"].as_str()), ("prov-1", "x"));
+            assert_eq!(pod.name_any(), "prov-1");
+            assert_eq!(pod.labels().iter().collect::<Vec<_>>(), [(&LABEL_RUN.to_owned(), &"1".to_owned())]);
             let ended = state.get("terminated").is_some();
             let outputs = executor_outcome(&pod).map(|outcome| outcome.outputs["address"].clone());
             assert_eq!(outputs.as_deref(), ended.then_some("10.0.0.7"));
@@ -139,9 +176,24 @@ mod tests {
         for (status, closed) in [(json!(null), false), (json!({}), false), (ended, true)] {
             let whole = json!({"metadata": {"name": "prov-1"}, "spec": {"template": {}}, "status": status});
             let job: DeserializeGuard<Job> = serde_json::from_value(whole).unwrap();
-            let conditions = job.0.unwrap().status.and_then(|status| status.conditions);
-            assert_eq!(conditions.is_some_and(|all| !all.is_empty()), closed, "{status}");
+            assert_eq!(job.0.unwrap().status.is_some_and(|status| status.closed), closed, "{status}");
         }
+    }
+
+    #[test]
+    fn a_job_is_still_known_by_all_that_says_whose_it_is() {
+        let labels =
+            json!({LABEL_OWNER_UID: "u", LABEL_OWNER_KIND: "Server", LABEL_OWNER_NAME: "heron", LABEL_RUN: "2"});
+        let mut whole = json!({"metadata": {"name": "prov-1", "namespace": "marsh", "uid": "j", "resourceVersion": "7",
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-01T00:01:00Z", "labels": labels,
+            "annotations": {ANNOTATION_STEP_ID: "create"}}});
+        let kept = serde_json::from_value::<Job>(whole.clone()).unwrap().metadata;
+        assert_eq!(serde_json::to_value(&kept).unwrap(), whole["metadata"]);
+        whole["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u"}]);
+        whole["metadata"]["annotations"]["other"] = json!("x");
+        assert_eq!(serde_json::from_value::<Job>(whole.clone()).unwrap().metadata, kept);
+        let pod = serde_json::from_value::<Pod>(whole).unwrap().metadata;
+        assert_eq!(pod, ObjectMeta { annotations: None, ..kept });
     }
 
     #[test]

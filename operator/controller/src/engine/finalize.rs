@@ -178,7 +178,7 @@ struct End {
 }
 
 fn is_closed(job: &Job) -> bool {
-    job.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|all| !all.is_empty())
+    job.status.as_ref().is_some_and(|status| status.closed)
 }
 
 /// The end of a Job whose run is over for its object too, whatever the clock of its node says. One that lost its Pod is
