@@ -24,6 +24,10 @@ use crate::stop::end_all_containers;
 
 /// How long the supervisor may take to say that it is there.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(10);
+/// inotify instances for each user. The node takes about 16 and each Local server six, all of root; of Debian's 128 there
+/// would be none left from about 20 servers on, and systemd and the kubelet end without one.
+const INOTIFY_INSTANCES: u32 = 1024;
+const INOTIFY_SETTING: &str = "/proc/sys/fs/inotify/max_user_instances";
 /// From so many ends by itself on, who waits for a service is told of them.
 const ENDS_TOO_OFTEN: u32 = 3;
 
@@ -125,10 +129,24 @@ pub async fn start(instance: &Instance, options: StartOptions<'_>) -> Result<Sta
     progress("preparing network, keys and cgroups");
     end_orphans(instance)?;
     let state = prepare(instance)?;
+    raise_inotify_instances(std::path::Path::new(INOTIFY_SETTING), progress);
     progress("starting the supervisor");
     run_supervisor(instance, &state, &supervisor)?;
     wait_until_ready(instance, deadline, wait_timeout, progress).await?;
     Ok(Started::Now)
+}
+
+/// Never lowered, and not put back: other instances count on it. Where it cannot be raised fewer servers fit.
+fn raise_inotify_instances(setting: &std::path::Path, progress: &mut dyn FnMut(&str)) {
+    let now = std::fs::read_to_string(setting).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let Some(now) = now.filter(|now| *now < INOTIFY_INSTANCES) else { return };
+    match std::fs::write(setting, format!("{INOTIFY_INSTANCES}\n")) {
+        Ok(()) => progress(&format!("raised fs.inotify.max_user_instances from {now} to {INOTIFY_INSTANCES}")),
+        Err(error) => progress(&format!(
+            "fs.inotify.max_user_instances is {now} and cannot be raised to {INOTIFY_INSTANCES} ({error}): \
+             a node and its servers need six for each server"
+        )),
+    }
 }
 
 /// Ends the services that a killed supervisor left. Shims stay, and with them the containers, if their network does.
@@ -253,7 +271,7 @@ async fn wait_until_ready(
             };
             match health::accepts_pods(client, &instance.node_name()).await {
                 Ok(()) => return Ok(()),
-                Err(error) => error.to_string(),
+                Err(error) => format!("not yet: {error}"),
             }
         } else {
             format!("waiting for {}", waiting.join(", "))
@@ -272,6 +290,26 @@ async fn wait_until_ready(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inotify_instances_are_raised_and_never_lowered() {
+        let folder = tempfile::tempdir().unwrap();
+        let raised = |text: &str| {
+            let setting = folder.path().join("setting");
+            std::fs::write(&setting, text).unwrap();
+            let mut told = Vec::new();
+            raise_inotify_instances(&setting, &mut |line| told.push(line.to_owned()));
+            (std::fs::read_to_string(&setting).unwrap(), told.join("; "))
+        };
+        let words = "raised fs.inotify.max_user_instances from 128 to 1024".to_owned();
+        assert_eq!(raised("128\n"), ("1024\n".to_owned(), words));
+        for enough in ["1024\n", "8192\n", "what is this\n"] {
+            assert_eq!(raised(enough), (enough.to_owned(), String::new()));
+        }
+        let mut told = Vec::new();
+        raise_inotify_instances(&folder.path().join("none"), &mut |line| told.push(line.to_owned()));
+        assert!(told.is_empty(), "{told:?}");
+    }
 
     #[test]
     fn a_service_that_ends_again_and_again_is_awaited_with_its_reason() {

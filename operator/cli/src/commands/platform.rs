@@ -271,7 +271,15 @@ async fn health(instance: &Instance) -> Result<ExitCode> {
 
 fn logs(instance: &Instance, service: Option<&str>, follow: bool, tail: usize) -> Result<ExitCode> {
     match service {
-        None => output::line(&provisioning_platform::log_names(instance).join("\n"))?,
+        None => {
+            let names = provisioning_platform::log_names(instance);
+            let name = instance.name();
+            anyhow::ensure!(
+                !names.is_empty(),
+                "instance {name} has no logs: it was never started, or it has another name (--instance)"
+            );
+            output::line(&names.join("\n"))?;
+        }
         Some(service) => {
             let file = provisioning_platform::log_file(instance, service)?;
             provisioning_platform::show_log(&file, tail, follow, &mut std::io::stdout().lock())?;

@@ -15,6 +15,7 @@ use provisioning_plan::decision::Verdict;
 use super::act::run_name;
 use super::kind::Kind;
 use super::logs;
+use super::notices::Notice;
 use super::observe::{EXECUTOR, Seen, executor_outcome};
 use super::persist::{Stored, describe, patch_finalizers};
 use super::report::event;
@@ -96,7 +97,7 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
         let left: Vec<String> =
             stored.decision.steps.iter().filter(|step| step.effect == StepEffect::Possible).map(left_behind).collect();
         let text = format!("deletion was abandoned by annotation; left behind: {}", left.join(", "));
-        event(ctx, object, true, reasons::DELETION_BLOCKED, &text).await;
+        event(ctx, object, &Notice::new(true, reasons::DELETION_BLOCKED, text)).await;
     }
     object.release(ctx, true).await?;
     sweep(ctx, object).await?;

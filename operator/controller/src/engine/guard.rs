@@ -11,6 +11,7 @@ use provisioning_plan::conditions::{Standing, conditions};
 use serde::de::DeserializeOwned;
 
 use super::kind::Kind;
+use super::notices::Notice;
 use super::report::event;
 use crate::context::Context;
 use crate::error::Error;
@@ -44,7 +45,7 @@ async fn too_new<K: Kind>(ctx: &Context, object: &K, format: i32) {
         "status.schema is {format} and this operator knows {STATUS_SCHEMA}: it writes nothing here; upgrade the operator"
     );
     tracing::error!(kind = K::KIND, object = object.name_any(), format, "{}", reasons::STATUS_TOO_NEW);
-    event(ctx, object, true, reasons::STATUS_TOO_NEW, &text).await;
+    event(ctx, object, &Notice::new(true, reasons::STATUS_TOO_NEW, text)).await;
 }
 
 /// Writes into the conditions of an object why it cannot be read.

@@ -6,6 +6,9 @@ use provisioning_plan::conditions::{Standing, State};
 
 use crate::metrics::{Metrics, class_label, phase_label};
 
+/// What is done with an object as a whole.
+pub const RECONCILE: &str = "Reconcile";
+
 /// One Event to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -15,13 +18,21 @@ pub struct Notice {
     pub reason: String,
     /// Words for people.
     pub note: String,
+    /// What was being done. Events of one object that have this and their reason in common are counted as one, which keeps
+    /// the words of the first.
+    pub action: String,
 }
 
 impl Notice {
     /// Words under a reason.
     pub fn new(warning: bool, reason: &str, note: String) -> Self {
         let reason = if reason.is_empty() { reasons::RUNNING } else { reason };
-        Notice { warning, reason: reason.to_owned(), note }
+        Notice { warning, reason: reason.to_owned(), note, action: RECONCILE.to_owned() }
+    }
+
+    /// Words about a run of a step.
+    fn about(step: &StepStatus, warning: bool, reason: &str, note: String) -> Self {
+        Notice { action: format!("{} {}", step.id, step.run), ..Notice::new(warning, reason, note) }
     }
 }
 
@@ -36,13 +47,14 @@ pub fn moved<'a>(before: &'a [StepStatus], after: &'a [StepStatus]) -> impl Iter
 /// The Event of a step that has moved. A success has none of its own: the next step's start or the object's end tells it.
 pub fn of_step(step: &StepStatus) -> Option<Notice> {
     let words = || format!("step {}: {}", step.id, step.message);
+    let notice = |warning, reason, note| Some(Notice::about(step, warning, reason, note));
     match step.phase {
-        StepPhase::Failed | StepPhase::UndoFailed => Some(Notice::new(true, &step.reason, words())),
-        StepPhase::Pending if step.class.is_some() => Some(Notice::new(true, "Retrying", words())),
-        StepPhase::Running => Some(Notice::new(false, "Started", format!("step {} run {}", step.id, step.run))),
-        StepPhase::Undoing => Some(Notice::new(false, "Undoing", format!("step {} run {}", step.id, step.run))),
-        StepPhase::Undone => Some(Notice::new(false, "Undone", format!("step {} is undone", step.id))),
-        StepPhase::Skipped => Some(Notice::new(false, &step.reason, words())),
+        StepPhase::Failed | StepPhase::UndoFailed => notice(true, &step.reason, words()),
+        StepPhase::Pending if step.class.is_some() => notice(true, "Retrying", words()),
+        StepPhase::Running => notice(false, "Started", format!("step {} run {}", step.id, step.run)),
+        StepPhase::Undoing => notice(false, "Undoing", format!("step {} run {}", step.id, step.run)),
+        StepPhase::Undone => notice(false, "Undone", format!("step {} is undone", step.id)),
+        StepPhase::Skipped => notice(false, &step.reason, words()),
         StepPhase::Pending | StepPhase::Succeeded | StepPhase::Cancelled | StepPhase::Omitted => None,
     }
 }
@@ -124,6 +136,14 @@ mod tests {
             before = after;
             assert_eq!(told(&before, &before), Vec::<String>::new(), "nothing happened");
         }
+    }
+
+    #[test]
+    fn events_of_other_steps_and_runs_are_not_counted_as_one() {
+        let action = |id: &str, run| of_step(&step(id, StepPhase::Running, run, None)).unwrap().action;
+        let actions = [action("nest", 1), action("nest", 2), action("brood", 1), RECONCILE.to_owned()];
+        let different: std::collections::BTreeSet<&String> = actions.iter().collect();
+        assert_eq!(different.len(), actions.len(), "{actions:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use provisioning_plan::conditions::{Standing, State, conditions};
 use super::act::Acted;
 use super::decide::earlier;
 use super::kind::Kind;
-use super::notices;
+use super::notices::{self, Notice};
 use super::observe::Seen;
 use super::persist::{Stored, write_status};
 use super::requeue_in;
@@ -107,10 +107,10 @@ async fn events<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) {
         seen.object.run_status().is_some_and(|status| status.conditions.iter().any(|known| known.reason == reason))
     };
     if stored.standing.reason == reasons::UNHEALTHY && !was(reasons::UNHEALTHY) {
-        end = Some(notices::Notice::new(true, reasons::UNHEALTHY, stored.standing.message.clone()));
+        end = Some(Notice::new(true, reasons::UNHEALTHY, stored.standing.message.clone()));
     }
     for notice in told.into_iter().chain(end) {
-        event(ctx, &stored.object, notice.warning, &notice.reason, &notice.note).await;
+        event(ctx, &stored.object, &notice).await;
     }
 }
 
@@ -189,12 +189,13 @@ fn workflow_step(stores: &Stores, kind: &str, name: &str, uid: &str) -> Option<M
 }
 
 /// Publishes one Event; one that cannot be written stops nothing.
-pub async fn event<K: Kind>(ctx: &Context, object: &K, warning: bool, reason: &str, note: &str) {
+pub async fn event<K: Kind>(ctx: &Context, object: &K, notice: &Notice) {
     let event = Event {
-        type_: if warning { EventType::Warning } else { EventType::Normal },
-        reason: if reason.is_empty() { reasons::RUNNING.to_owned() } else { reason.to_owned() },
-        note: Some(note.chars().take(1000).collect()),
-        action: "Reconcile".to_owned(),
+        type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+        reason: notice.reason.clone(),
+        note: Some(notice.note.chars().take(1000).collect()),
+        // The API server's own bound.
+        action: notice.action.chars().take(128).collect(),
         secondary: None,
     };
     if let Err(error) = ctx.recorder.publish(&event, &object.object_ref(&())).await {
