@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::runtime::events::Recorder;
+use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, ResourceExt};
 
 use crate::bundles::Shelf;
@@ -60,8 +60,10 @@ pub struct Context {
     pub metrics: Metrics,
     /// Takes traces, if anybody does.
     pub traces: Option<Traces>,
-    /// Writes Events.
+    /// Writes Events, and counts up those of the last minutes that come again.
     pub recorder: Recorder,
+    /// Who Events come from.
+    pub reporter: Reporter,
     /// Time.
     pub clock: Clock,
     /// Accounts and bindings known to be there (`Kind namespace/name`).

@@ -90,7 +90,8 @@ pub async fn run(
         Reporter { controller: "provisioning-operator".to_owned(), instance: Some(settings.identity.clone()) };
     let traces = settings.traces.clone().map(|to| traces::Traces::start(to, metrics.spans_dropped.clone()));
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter),
+        recorder: Recorder::new(client.clone(), reporter.clone()),
+        reporter,
         client,
         settings,
         installation,

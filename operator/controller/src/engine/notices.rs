@@ -6,9 +6,6 @@ use provisioning_plan::conditions::{Standing, State};
 
 use crate::metrics::{Metrics, class_label, phase_label};
 
-/// What is done with an object as a whole.
-pub const RECONCILE: &str = "Reconcile";
-
 /// One Event to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -18,21 +15,20 @@ pub struct Notice {
     pub reason: String,
     /// Words for people.
     pub note: String,
-    /// What was being done. Events of one object that have this and their reason in common are counted as one, which keeps
-    /// the words of the first.
-    pub action: String,
+    /// The run of a step that this is about, as `STEP RUN`; without, it is about the object as a whole.
+    pub run: Option<String>,
 }
 
 impl Notice {
     /// Words under a reason.
     pub fn new(warning: bool, reason: &str, note: String) -> Self {
         let reason = if reason.is_empty() { reasons::RUNNING } else { reason };
-        Notice { warning, reason: reason.to_owned(), note, action: RECONCILE.to_owned() }
+        Notice { warning, reason: reason.to_owned(), note, run: None }
     }
 
     /// Words about a run of a step.
     fn about(step: &StepStatus, warning: bool, reason: &str, note: String) -> Self {
-        Notice { action: format!("{} {}", step.id, step.run), ..Notice::new(warning, reason, note) }
+        Notice { run: Some(format!("{} {}", step.id, step.run)), ..Notice::new(warning, reason, note) }
     }
 }
 
@@ -139,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn events_of_other_steps_and_runs_are_not_counted_as_one() {
-        let action = |id: &str, run| of_step(&step(id, StepPhase::Running, run, None)).unwrap().action;
-        let actions = [action("nest", 1), action("nest", 2), action("brood", 1), RECONCILE.to_owned()];
-        let different: std::collections::BTreeSet<&String> = actions.iter().collect();
-        assert_eq!(different.len(), actions.len(), "{actions:?}");
+    fn a_notice_says_which_run_it_is_about() {
+        let run = |id: &str, run| of_step(&step(id, StepPhase::Running, run, None)).unwrap().run;
+        assert_eq!(run("nest", 1).as_deref(), Some("nest 1"));
+        assert_eq!(run("install/heron", 2).as_deref(), Some("install/heron 2"));
+        assert_eq!(Notice::new(false, reasons::SUCCEEDED, String::new()).run, None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::{Event, EventType, Recorder};
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::LABEL_OWNER_UID;
 use provisioning_api::shared::RunsSteps;
@@ -195,10 +195,15 @@ pub async fn event<K: Kind>(ctx: &Context, object: &K, notice: &Notice) {
         reason: notice.reason.clone(),
         note: Some(notice.note.chars().take(1000).collect()),
         // The API server's own bound.
-        action: notice.action.chars().take(128).collect(),
+        action: notice.run.as_deref().unwrap_or("Reconcile").chars().take(128).collect(),
         secondary: None,
     };
-    if let Err(error) = ctx.recorder.publish(&event, &object.object_ref(&())).await {
+    // A run tells each of these once: there is nothing to count up, so nothing is remembered.
+    let recorder = match notice.run {
+        Some(_) => Recorder::new(ctx.client.clone(), ctx.reporter.clone()),
+        None => ctx.recorder.clone(),
+    };
+    if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
         tracing::info!(%error, "an event could not be written");
     }
 }

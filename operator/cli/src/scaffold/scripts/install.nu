@@ -29,7 +29,8 @@ def start [unit: string] {
   let digest = ($unit | hash sha256)
   if (read $APPLIED) == $digest and (succeeds systemctl is-active --quiet $SOCKET) { return }
   progress $"starting ($SOCKET)"
-  # Here the end-to-end suite cuts the installation off (tests/case.yaml: interruptAt); it goes when something of yours lasts.
+  # The end-to-end suite cuts the installation off here (tests/case.yaml: interruptAt).
+  # Take the sleep away when something of yours lasts.
   sleep 5sec
   must systemctl restart $SOCKET
   put $APPLIED $digest | ignore
