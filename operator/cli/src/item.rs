@@ -18,7 +18,7 @@ use crate::schema;
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) kind: Kind,
-    /// All of it, also fields that this build does not know.
+    /// All of it but `managedFields`, also fields that this build does not know.
     pub(crate) json: Value,
     pub(crate) metadata: ObjectMeta,
     /// The typed object, or what is wrong with it, for people: each text in it is one line without control characters.
@@ -43,6 +43,8 @@ impl Item {
         // Items of a list may come without them.
         let resource = kind.resource();
         raw.types.get_or_insert(TypeMeta { api_version: resource.api_version, kind: resource.kind });
+        // Who wrote which field is half of an object, and nobody's question here; kubectl leaves it out too.
+        raw.metadata.managed_fields = None;
         let metadata = raw.metadata.clone();
         let json = serde_json::to_value(raw).unwrap_or_default();
         let read = harmless(&json);
@@ -218,6 +220,16 @@ pub(crate) mod tests {
     pub(crate) fn step(id: &str, action: &str, phase: &str) -> Value {
         serde_json::json!({"id": id, "action": action, "undo": "None", "inputHash": "v1:0", "phase": phase, "run": 1,
             "startedAt": "2026-05-04T10:00:01Z"})
+    }
+
+    #[test]
+    fn who_wrote_which_field_is_left_out_and_nothing_else() {
+        let json = serde_json::json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Workspace", "later": 1,
+            "metadata": {"name": "workspace", "managedFields": [{"manager": "x", "fieldsV1": {"f:spec": {}}}]},
+            "spec": {"parallelism": 3}});
+        let mut without = json.clone();
+        without["metadata"].as_object_mut().unwrap().remove("managedFields");
+        assert_eq!(item(Kind::Workspace, json).json, without);
     }
 
     #[test]
