@@ -13,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use futures::future::{join, join_all, try_join, try_join_all};
-use provisioning_api::BatchWorkflow;
 use provisioning_api::steps::Direction;
+use provisioning_api::{BatchWorkflow, Cluster};
 use provisioning_e2e::faults::{runs_on_disk, runs_until_wiped};
 use provisioning_e2e::{Case, ServerRun, case, made, record};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use crate::account::{
     Hits, creates_of_machines, differences, jobs_and_leases, never_falls, nothing_left, objects, one_machine_each,
     runs, undone,
 };
-use crate::{CLUSTER, at_rest, settled};
+use crate::{CLUSTER, at_rest, unready};
 
 /// How many shops, where `SHOP_RUNS` says nothing.
 const RUNS: usize = 3;
@@ -306,10 +306,16 @@ async fn kill(shops: &[Case], moments: &[Duration]) -> Result<Vec<Vec<Hits>>> {
 
 /// The account of a shop that is Ready: as planned, with another run only of what a kill found open.
 async fn settle(case: &Case, hits: &Hits) -> Result<Value> {
-    let end = at_rest(case, PATIENCE, || settled(case, &SERVERS), || end(case), || account(case, hits)).await?;
+    let end = at_rest(case, PATIENCE, || settled(case), || end(case), || account(case, hits)).await?;
     let words = case.prove_shop().await?.map_err(anyhow::Error::msg).context("the proof")?;
     ensure!(words.lines().count() == 3, "{words}");
     Ok(end)
+}
+
+/// As every case, and its Cluster is Ready too.
+async fn settled(case: &Case) -> Result<Result<(), String>> {
+    let clusters = unready::<Cluster>(case).await?;
+    if clusters.is_empty() { crate::settled(case, &SERVERS).await } else { Ok(Err(clusters.join("\n"))) }
 }
 
 async fn end(case: &Case) -> Result<Value> {
