@@ -54,7 +54,7 @@ reasons! {
     NO_WORKSPACE = "NoWorkspace";
     /// The status was written by a newer operator; this one changes nothing.
     STATUS_TOO_NEW = "StatusTooNew";
-    /// The stored object cannot be read by this operator; the message has the path of the field.
+    /// The stored object cannot be read by this operator; the message has the path of the field, or says that it is too large.
     UNDECODABLE = "Undecodable";
     /// The object is being deleted; the message says what is being undone or waited for.
     DELETING = "Deleting";

@@ -4,6 +4,7 @@ use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::ANNOTATION_ABANDON;
 use provisioning_api::steps::FailureClass;
 
+use crate::chain::has_failed;
 use crate::item::Item;
 use crate::kinds::{Kind, Target};
 
@@ -38,8 +39,9 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
             "look at the service on the server that the message names; it is asked again every ten seconds".to_owned()
         }
         reasons::NO_WORKSPACE => format!("make this namespace a workspace: {program} workspace init {namespace}"),
-        reasons::STATUS_TOO_NEW | reasons::UNDECODABLE => {
-            "upgrade the operator to the version that wrote the object".to_owned()
+        reasons::STATUS_TOO_NEW => "upgrade the operator to the version that wrote the object".to_owned(),
+        reasons::UNDECODABLE => {
+            "correct what the message names, or upgrade the operator to the version that wrote the object".to_owned()
         }
         reasons::DELETION_BLOCKED => format!(
             "take down by hand what the message names, then let go of the object: kubectl -n {namespace} annotate \
@@ -48,6 +50,11 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         reasons::SERVER_GONE => {
             format!("delete the object and apply it again: {program} -n {namespace} delete {target} --wait")
         }
+        // One of several steps, where the others go on without it.
+        _ if item.steps().iter().any(has_failed) => format!(
+            "its other steps go on; remove the cause of the one that failed, then have it tried again: \
+             {program} -n {namespace} retry {target}"
+        ),
         _ => format!("it goes on by itself: {program} -n {namespace} watch {target}"),
     })
 }
@@ -80,7 +87,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::item::tests::server;
+    use crate::item::tests::{server, step};
 
     #[test]
     fn whoever_reads_it_knows_what_to_do() {
@@ -92,5 +99,9 @@ mod tests {
         );
         assert!(about("Unhealthy").unwrap().starts_with("look at the service on the server"));
         assert_eq!(about("Running").unwrap(), "it goes on by itself: provisioning -n first watch server/heron");
+        let failed = json!([step("create", "Create", "Failed"), step("reach", "Reach", "Running")]);
+        let heron = server("heron", ("False", "Running", "x"), failed);
+        let words = advice(&heron, "provisioning").unwrap();
+        assert!(words.starts_with("its other steps go on") && words.ends_with("retry server/heron"), "{words}");
     }
 }

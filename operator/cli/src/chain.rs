@@ -141,7 +141,8 @@ fn step_of(item: &Item, step: &StepStatus) -> StepOf {
     }
 }
 
-fn has_failed(step: &StepStatus) -> bool {
+/// Failed for good.
+pub(crate) fn has_failed(step: &StepStatus) -> bool {
     matches!(step.phase, StepPhase::Failed | StepPhase::UndoFailed)
 }
 

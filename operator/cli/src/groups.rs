@@ -130,8 +130,12 @@ pub(crate) fn with_help(root: &Command, mut words: Vec<String>) -> Vec<String> {
         };
         at += if root.get_arguments().any(takes) { 2 } else { 1 };
     }
-    if words.get(at).is_some_and(|word| word == "help") {
-        words.remove(at);
+    let is_help = |word: Option<&String>| word.is_some_and(|word| word == "help");
+    if is_help(words.get(at)) {
+        // `help help` too is the help.
+        while is_help(words.get(at)) {
+            words.remove(at);
+        }
         words.push("--help".to_owned());
         return words;
     }
@@ -141,7 +145,7 @@ pub(crate) fn with_help(root: &Command, mut words: Vec<String>) -> Vec<String> {
         at += 1;
     }
     let is_last = at + 1 == words.len();
-    if is_last && !std::ptr::eq(command, root) && words.get(at).is_some_and(|word| word == "help") {
+    if is_last && !std::ptr::eq(command, root) && is_help(words.get(at)) {
         words.pop();
         words.push("--help".to_owned());
     }
@@ -231,6 +235,7 @@ mod tests {
             assert_eq!(help_of(&format!("-n first --context=marsh {path} help")), asked, "{path}");
         }
         assert_eq!(help_of("help"), help_of("--help"));
+        assert_eq!(help_of("help help"), help_of("--help"));
         assert!(help_of("help lst").contains("unrecognized subcommand 'lst'"), "{}", help_of("help lst"));
     }
 

@@ -6,22 +6,28 @@
 
 /// A text with its line ends and tabs, and no other control character.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars().map(|c| if matches!(c, '\n' | '\t') { c.to_string() } else { shown(c) }).collect()
+    safe(text, |c| matches!(c, '\n' | '\t').then_some(c))
 }
 
 /// A text in one line: line ends and tabs are blanks.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if matches!(c, '\n' | '\r' | '\t') { " ".to_owned() } else { shown(c) }).collect()
+    safe(text, |c| matches!(c, '\n' | '\r' | '\t').then_some(' '))
 }
 
-fn shown(c: char) -> String {
-    match c {
-        '\u{7f}' => "^?".to_owned(),
-        // ^A is the first one, and A the first letter.
-        '\0'..='\u{1f}' => format!("^{}", char::from_u32(u32::from(c) + 0x40).unwrap_or('?')),
-        _ if is_command(c) => c.escape_unicode().to_string(),
-        _ => c.to_string(),
+/// One pass and one piece of memory: every text of every listed object goes through here. `instead` goes first.
+fn safe(text: &str, instead: impl Fn(char) -> Option<char>) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match (instead(c), c) {
+            (Some(other), _) => safe.push(other),
+            (None, '\u{7f}') => safe.push_str("^?"),
+            // ^A is the first one, and A the first letter.
+            (None, '\0'..='\u{1f}') => safe.extend(['^', char::from_u32(u32::from(c) + 0x40).unwrap_or('?')]),
+            (None, _) if is_command(c) => safe.extend(c.escape_unicode()),
+            (None, _) => safe.push(c),
+        }
     }
+    safe
 }
 
 /// Control characters beyond ASCII, and those that turn the direction of writing or end a line.

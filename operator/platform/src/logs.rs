@@ -10,6 +10,8 @@ use crate::instance::Instance;
 
 /// How much of a log's end is looked at for its last lines.
 const TAIL_BYTES: u64 = 4 << 20;
+/// The same where a person is shown a few lines beside something else.
+const EXCERPT_BYTES: u64 = 64 << 10;
 /// How often a followed log is looked at.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
@@ -56,7 +58,7 @@ pub fn log_file(instance: &Instance, name: &str) -> Result<PathBuf, LogsError> {
 /// A reader that goes away (`| head`) ends it without an error. A log that was put aside is followed in its new file.
 pub fn show(path: &Path, lines: usize, follow: bool, output: &mut dyn Write) -> Result<(), LogsError> {
     let mut file = File::open(path).map_err(at("read", path))?;
-    let mut place = skip_to_tail(&mut file).map_err(at("read", path))?;
+    let mut place = skip_to_tail(&mut file, TAIL_BYTES).map_err(at("read", path))?;
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(at("read", path))?;
     place += text.len() as u64;
@@ -81,10 +83,21 @@ pub fn show(path: &Path, lines: usize, follow: bool, output: &mut dyn Write) -> 
     }
 }
 
-/// Skips all but the end; returns how much that is.
-fn skip_to_tail(file: &mut File) -> std::io::Result<u64> {
+/// Skips all but the end, of so many bytes; returns how much that is.
+fn skip_to_tail(file: &mut File, bytes: u64) -> std::io::Result<u64> {
     let size = file.metadata()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES)))
+    file.seek(SeekFrom::Start(size.saturating_sub(bytes)))
+}
+
+/// The last `lines` lines of a file (of at most its last 64 KiB), for an error; nothing where it can't be read.
+pub(crate) fn excerpt(path: &Path, lines: usize) -> String {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        skip_to_tail(&mut file, EXCERPT_BYTES)?;
+        file.take(EXCERPT_BYTES).read_to_end(&mut text)
+    });
+    let text = read.map(|_| String::from_utf8_lossy(last_lines(&text, lines)).into_owned()).unwrap_or_default();
+    text.trim_end().to_owned()
 }
 
 /// False when nobody reads any more.
@@ -116,5 +129,16 @@ mod tests {
         assert_eq!(last_lines(b"a\nb\n", 9), b"a\nb\n");
         assert_eq!(last_lines(b"a\n", 0), b"");
         assert_eq!(last_lines(b"", 3), b"");
+    }
+
+    #[test]
+    fn of_a_long_log_its_end_is_read_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        assert_eq!(excerpt(&log, 2), "");
+        std::fs::write(&log, b"a\nb\xff\nc\n").unwrap();
+        assert_eq!(excerpt(&log, 2), "b\u{fffd}\nc");
+        std::fs::write(&log, vec![b'x'; 1 << 20]).unwrap();
+        assert_eq!(excerpt(&log, 2).len() as u64, EXCERPT_BYTES);
     }
 }

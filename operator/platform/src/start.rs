@@ -15,6 +15,7 @@ use crate::health::{self, HealthError};
 use crate::instance::Instance;
 use crate::leftovers::{self, SHIM, containers_run};
 use crate::lock::{LockError, lock};
+use crate::logs::excerpt;
 use crate::network::{self, NetworkError};
 use crate::pki::{self, PkiError};
 use crate::services::Service;
@@ -30,6 +31,8 @@ const INOTIFY_INSTANCES: u32 = 1024;
 const INOTIFY_SETTING: &str = "/proc/sys/fs/inotify/max_user_instances";
 /// From so many ends by itself on, who waits for a service is told of them.
 const ENDS_TOO_OFTEN: u32 = 3;
+/// Lines of a log in an error.
+const TOLD_LINES: usize = 10;
 
 /// An instance can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +206,7 @@ fn run_supervisor(instance: &Instance, state: &State, supervisor: &[OsString]) -
     let deadline = Instant::now() + SUPERVISOR_LIMIT;
     while status::supervisor(instance).is_none() || status::read(instance)?.is_none() {
         if Instant::now() >= deadline {
-            return Err(StartError::Supervisor { log: path.display().to_string(), tail: tail(&path) });
+            return Err(StartError::Supervisor { log: path.display().to_string(), tail: excerpt(&path, TOLD_LINES) });
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -219,12 +222,6 @@ fn run_detached(command: &mut Command) -> Result<(), StartError> {
         return Ok(());
     }
     Err(CommandError::Status { command: shown, status: status.to_string(), stderr: String::new() }.into())
-}
-
-fn tail(path: &std::path::Path) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(10)..].join("\n")
 }
 
 /// A service that is waited for. Of one that ends again and again: how, where to read why, and what helps where the machine
@@ -254,14 +251,16 @@ async fn wait_until_ready(
         let status = status::status(instance)?;
         if status.supervisor.is_none() {
             let path = instance.logs().join("supervisor.log");
-            return Err(StartError::Supervisor { log: path.display().to_string(), tail: tail(&path) });
+            return Err(StartError::Supervisor { log: path.display().to_string(), tail: excerpt(&path, TOLD_LINES) });
         }
         let waiting: Vec<String> = Service::ALL
             .iter()
             .map(|service| (service, status.services.get(service)))
             .filter(|(_, status)| status.is_none_or(|status| status.health != Health::Healthy))
             .map(|(service, status)| {
-                awaited(service.name(), status, || tail(&instance.logs().join(format!("{}.log", service.name()))))
+                awaited(service.name(), status, || {
+                    excerpt(&instance.logs().join(format!("{}.log", service.name())), TOLD_LINES)
+                })
             })
             .collect();
         let what = if waiting.is_empty() {

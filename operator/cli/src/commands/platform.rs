@@ -77,7 +77,7 @@ enum Command {
     #[command(after_help = "Example: provisioning platform load-image operator.tar runner.tar")]
     LoadImage {
         /// The archives
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = existing_file)]
         files: Vec<PathBuf>,
     },
     /// Stop it and delete all its data
@@ -296,6 +296,12 @@ fn kubeconfig(instance: &Instance, print: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Before anything is done: a file that is missing is a mistake in the command.
+fn existing_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_file() { Ok(path) } else { Err("there is no such file".to_owned()) }
+}
+
 fn load_images(instance: &Instance, files: &[PathBuf], no_colour: bool) -> Result<ExitCode> {
     let binaries = Binaries::find()?;
     let progress = Progress::new(no_colour);
@@ -332,6 +338,16 @@ mod tests {
         for bad in ["a", ":/b", "a:/b:9", "a:/b:755:x"] {
             assert!(image_file(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_archive_that_is_missing_is_a_mistake_in_the_command() {
+        assert!(existing_file(file!().rsplit_once('/').unwrap().1).is_err());
+        let folder = tempfile::tempdir().unwrap();
+        assert!(existing_file(folder.path().to_str().unwrap()).is_err());
+        let archive = folder.path().join("x.tar");
+        std::fs::write(&archive, "x").unwrap();
+        assert_eq!(existing_file(archive.to_str().unwrap()), Ok(archive));
     }
 
     #[test]

@@ -118,9 +118,8 @@ impl Chain {
         lines.extend(advice(&self.last, program));
         let objects: Vec<&Link> = self.links.iter().filter(|link| link.state != State::Given).collect();
         let above = objects.split_last().map(|(_, above)| above).unwrap_or_default();
-        // A step whose time is over has given its object up.
-        let waits = |link: &&Link| link.step.as_ref().is_none_or(|step| step.reason != "DeadlineExceeded");
-        if !above.is_empty() && above.iter().all(waits) && self.last.stalled().is_some() {
+        // Also where its step has failed or come too late by this one: the operator takes that up again.
+        if !above.is_empty() && self.last.stalled().is_some() {
             lines.push("what is above it goes on by itself then".to_owned());
         }
         lines

@@ -1,5 +1,6 @@
 //! The command `provider-conformance`: runs the checks against a provider's binary and prints what they said.
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::worlds::cloud::SmallCloud;
 use crate::worlds::site::Site;
-use crate::{CHECKS, MakeWorld, Provider, Suite};
+use crate::{CHECKS, Check, MakeWorld, Provider, Suite};
 
 /// Does a provider keep its contract?
 #[derive(Parser)]
@@ -51,8 +52,8 @@ pub async fn run() -> ExitCode {
     let program = match provider {
         Some(program) if !list => program,
         _ => {
-            CHECKS.iter().for_each(|check| println!("| `{}` | {} | {} |", check.id, check.about, check.rule));
-            return ExitCode::SUCCESS;
+            let row = |check: &Check| format!("| `{}` | {} | {} |\n", check.id, check.about, check.rule);
+            return print(&CHECKS.iter().map(row).collect::<String>(), ExitCode::SUCCESS);
         }
     };
     // Processes are started in folders of their own.
@@ -63,6 +64,17 @@ pub async fn run() -> ExitCode {
     };
     let provider = Provider { program, arguments };
     let report = crate::run(&Suite { provider, world, slow, only: checks, parallel }).await;
-    println!("{report}");
-    if report.failed().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let end = if report.failed().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    print(&format!("{report}\n"), end)
+}
+
+/// A reader that goes away (`| head`) changes nothing; a report that can't be written has not been given.
+fn print(text: &str, end: ExitCode) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("provider-conformance: failed to write the report: {error}");
+            ExitCode::FAILURE
+        }
+        _ => end,
+    }
 }

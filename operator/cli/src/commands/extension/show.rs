@@ -18,7 +18,7 @@ use crate::table::Table;
 /// Arguments of `extension show`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Name of the extension
+    /// Name of the extension, or NAME@VERSION
     name: String,
     /// A version such as 0.1.0, or a requirement such as ^0.1. Default: the newest
     #[arg(long, value_name = "VERSION")]
@@ -32,11 +32,21 @@ pub(crate) struct Arguments {
 
 /// Shows an extension.
 pub(super) async fn run(arguments: Arguments, cluster: &ClusterArguments, style: Style) -> Result<Exit, Error> {
-    let requirement = arguments.version.as_deref().map(requirement).transpose()?;
+    let (name, version) = asked(&arguments.name, arguments.version.as_deref())?;
+    let requirement = version.map(requirement).transpose()?;
     let offers = arguments.place.offers(cluster).await?;
-    let offer = choose(&offers, &arguments.name, requirement.as_ref()).map_err(ExtensionError::from)?;
+    let offer = choose(&offers, name, requirement.as_ref()).map_err(ExtensionError::from)?;
     print(&shown(offer, arguments.output, &arguments.place.system_namespace, style)?);
     Ok(Exit::Done)
+}
+
+/// Name and version, which may come in one word.
+fn asked<'a>(name: &'a str, version: Option<&'a str>) -> Result<(&'a str, Option<&'a str>), Error> {
+    match (name.split_once('@'), version) {
+        (Some(_), Some(_)) => Err(Error::Usage("give the version behind @ or with --version, not both".to_owned())),
+        (Some((name, version)), None) => Ok((name, Some(version))),
+        (None, version) => Ok((name, version)),
+    }
 }
 
 /// A version means itself alone; everything else is a requirement, as in a Taskserv.
@@ -148,6 +158,14 @@ mod tests {
 
     use super::*;
     use crate::offers::tests::bundle;
+
+    #[test]
+    fn a_version_may_stand_behind_the_name() {
+        assert_eq!(asked("redis", None).unwrap(), ("redis", None));
+        assert_eq!(asked("redis", Some("^0.1")).unwrap(), ("redis", Some("^0.1")));
+        assert_eq!(asked("redis@0.1.0", None).unwrap(), ("redis", Some("0.1.0")));
+        assert_eq!(asked("redis@0.1.0", Some("0.1.0")).unwrap_err().exit(), Exit::Usage);
+    }
 
     #[test]
     fn an_extension_is_shown_with_its_files_and_where_it_is() {

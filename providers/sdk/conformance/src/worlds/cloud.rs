@@ -8,6 +8,10 @@
 //! | `POST /cloud/machines`, `Idempotency-Token: T` | 201 and the machine; 200 and the first one where T was used before, 409 where with another body; 422 for what is not offered |
 //! | `DELETE /cloud/machines/ID` | 202, also while it is on its way out; 404 |
 //!
+//! The body of a POST is `{zone, image, cores, tags}`, with whatever else the caller wants remembered; `zone` and `image` have
+//! to be offered. A machine is `{id, state, tags, cores, address, hostKey}`, its state `Starting`, `Running` or `Leaving`. An
+//! offered size is `{name, cores, memory, disk}`, an image `{os, version, id}`.
+//!
 //! A failure is `{message}`; `Authorization: Bearer KEY` is required; 429 has `Retry-After`.
 
 use std::collections::BTreeMap;
