@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::Path;
 use std::{fs, io};
 
@@ -36,8 +37,8 @@ pub enum BundleError {
         #[source]
         source: io::Error,
     },
-    /// A symbolic link or a special file.
-    #[error("{0} is neither a file nor a folder; a bundle holds no links")]
+    /// A symbolic link, a special file, or a file where a folder belongs.
+    #[error("{0} is not what a bundle has there: it is made of files and folders, without links")]
     NotAFile(String),
     /// A path that bundles can't hold.
     #[error(transparent)]
@@ -131,18 +132,18 @@ impl Bundle {
     /// [`BundleError`] where it can't be read, or holds a link, or breaks a rule.
     pub fn load_folder(folder: &Path) -> Result<Self, BundleError> {
         let mut files = BTreeMap::new();
-        files.insert(MANIFEST.parse()?, read(&folder.join(MANIFEST))?);
-        let schema = folder.join(SCHEMA);
-        match fs::symlink_metadata(&schema) {
-            Ok(found) if found.is_file() => drop(files.insert(SCHEMA.parse()?, read(&schema)?)),
-            Ok(_) => return Err(BundleError::NotAFile(schema.display().to_string())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(read_error(&schema, source)),
-        }
-        for part in ["scripts", "schemas", "templates", "kcl"] {
+        files.insert(MANIFEST.parse()?, read(&folder.join(MANIFEST), Links::Refused)?);
+        for part in [SCHEMA, "scripts", "schemas", "templates", "kcl"] {
             let inner = folder.join(part);
-            if inner.exists() {
-                load_into(&mut files, &inner, part)?;
+            // A folder that came from others may hold links to what is nobody's business, also in the place of these.
+            match fs::symlink_metadata(&inner) {
+                Ok(found) if found.is_dir() && part != SCHEMA => load_into(&mut files, &inner, part)?,
+                Ok(found) if found.is_file() && part == SCHEMA => {
+                    files.insert(SCHEMA.parse()?, read(&inner, Links::Refused)?);
+                }
+                Ok(_) => return Err(BundleError::NotAFile(inner.display().to_string())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(read_error(&inner, source)),
             }
         }
         Self::new(files)
@@ -177,7 +178,7 @@ impl Bundle {
         for name in list(folder)? {
             // `..data` and `..2026_01_01…` are the kubelet's own.
             if !name.starts_with("..") {
-                let content = read(&folder.join(&name))?;
+                let content = read(&folder.join(&name), Links::Followed)?;
                 files.insert(BundlePath::from_key(&name)?, content);
             }
         }
@@ -308,7 +309,7 @@ fn load_into(files: &mut BTreeMap<BundlePath, Vec<u8>>, folder: &Path, prefix: &
         if kind.is_dir() {
             load_into(files, &full, &path)?;
         } else if kind.is_file() {
-            files.insert(path.parse()?, read(&full)?);
+            files.insert(path.parse()?, read(&full, Links::Refused)?);
             if files.len() > MAX_FILES {
                 return Err(BundleError::TooManyFiles(files.len()));
             }
@@ -329,13 +330,28 @@ fn list(folder: &Path) -> Result<Vec<String>, BundleError> {
         .collect()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
-    let size = fs::metadata(path).map_err(|source| read_error(path, source))?.len();
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    if size > MAX_TOTAL_BYTES {
-        return Err(BundleError::TooLarge(size));
+/// Whether what is read may be a link: the kubelet mounts links.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Refused,
+    Followed,
+}
+
+/// Reads a file of at most the bytes that a bundle may have. What is none is refused before it is opened: opening a pipe
+/// waits for a writer.
+fn read(path: &Path, links: Links) -> Result<Vec<u8>, BundleError> {
+    let failed = |source| read_error(path, source);
+    let found = if links == Links::Followed { fs::metadata(path) } else { fs::symlink_metadata(path) };
+    if !found.map_err(failed)?.is_file() {
+        return Err(BundleError::NotAFile(path.display().to_string()));
     }
-    fs::read(path).map_err(|source| read_error(path, source))
+    let mut content = Vec::new();
+    let limit = u64::try_from(MAX_TOTAL_BYTES).unwrap_or(u64::MAX);
+    fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)).map_err(failed)?;
+    if content.len() > MAX_TOTAL_BYTES {
+        return Err(BundleError::TooLarge(content.len()));
+    }
+    Ok(content)
 }
 
 fn read_error(path: &Path, source: io::Error) -> BundleError {
@@ -493,7 +509,30 @@ mod tests {
     fn a_link_in_a_folder_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path());
-        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("templates/x")).unwrap();
+        let link = folder.path().join("templates/x");
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
         assert!(matches!(Bundle::load_folder(folder.path()), Err(BundleError::NotAFile(_))));
+        fs::remove_file(&link).unwrap();
+        Bundle::load_folder(folder.path()).unwrap();
+        let private = tempfile::tempdir().unwrap();
+        fs::write(private.path().join("id_ed25519"), "a key").unwrap();
+        fs::write(private.path().join("manifest.yaml"), TEXT).unwrap();
+        for (part, target) in [
+            ("templates", private.path().to_owned()),
+            ("kcl", private.path().to_owned()),
+            ("schema.json", private.path().join("id_ed25519")),
+            ("manifest.yaml", private.path().join("manifest.yaml")),
+            ("manifest.yaml", "/dev/zero".into()),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path());
+            let link = folder.path().join(part);
+            if fs::remove_file(&link).is_err() {
+                let _ = fs::remove_dir_all(&link);
+            }
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            let read = Bundle::load_folder(folder.path());
+            assert!(matches!(read, Err(BundleError::NotAFile(_))), "{part} -> {}: {read:?}", target.display());
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
 use crate::manifest::{Manifest, ProbePort};
@@ -18,8 +18,10 @@ pub(crate) const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 /// Most problems that one check returns.
 const MAX_PROBLEMS: usize = 16;
-/// Largest compiled pattern, bytes. A pattern of a few characters can ask for megabytes.
-const MAX_PATTERN_BYTES: usize = 4 * 1024 * 1024;
+/// Largest compiled pattern, bytes. A pattern of a few characters can ask for megabytes, and the operator has little.
+const MAX_PATTERN_BYTES: usize = 256 * 1024;
+/// Values times schemas up to which all problems are looked for, and not the first one only: each can be one.
+const MAX_COMPARISONS: usize = 200_000;
 
 /// Why a schema.json is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +80,8 @@ pub struct ParameterSchema {
     schema: Value,
     defaults: BTreeMap<String, Value>,
     secrets: BTreeSet<String>,
+    /// How many schemas it is made of.
+    schemas: usize,
     validator: Arc<Validator>,
 }
 
@@ -108,7 +112,7 @@ impl ParameterSchema {
         let survey = survey::survey(&schema)?;
         let validator = compile(&schema).map_err(|(path, problem)| SchemaError::Rule { path, problem })?;
         for (path, owner, default) in &survey.defaults {
-            check_default(&schema, path, owner, default)?;
+            check_default(&schema, path, owner, default, survey.schemas)?;
         }
         if has_probes {
             check_probes(&schema, survey.properties, manifest)?;
@@ -119,6 +123,7 @@ impl ParameterSchema {
             defaults: survey.properties.iter().filter_map(default_of).collect(),
             secrets: manifest.secrets.iter().map(|secret| secret.name.clone()).collect(),
             validator: Arc::new(validator),
+            schemas: survey.schemas,
             schema,
         })
     }
@@ -129,7 +134,7 @@ impl ParameterSchema {
         let instance = Value::Object(self.with_defaults(parameters).into_iter().collect());
         let reader = messages::Reader { schema: &self.schema, instance: &instance, secrets: &self.secrets };
         let mut problems = BTreeSet::new();
-        for error in self.validator.iter_errors(&instance) {
+        for error in errors(&self.validator, &instance, self.schemas) {
             problems.extend(reader.problems(&error));
             // The first ones in order are kept, whatever the order in which they are found.
             while problems.len() > MAX_PROBLEMS {
@@ -193,13 +198,37 @@ fn compile(schema: &Value) -> Result<Validator, (String, String)> {
         .map_err(|error| (messages::place_of(schema, error.instance_path().as_str()), error.to_string()))
 }
 
-fn check_default(schema: &Value, path: &str, owner: &Value, default: &Value) -> Result<(), SchemaError> {
+/// What is wrong with a value. The validator gathers all errors before it gives the first one, so where there could be too many
+/// it is asked for one.
+fn errors<'a>(validator: &'a Validator, value: &'a Value, schemas: usize) -> Vec<ValidationError<'a>> {
+    if values(value).saturating_mul(schemas) > MAX_COMPARISONS {
+        return validator.validate(value).err().into_iter().collect();
+    }
+    validator.iter_errors(value).collect()
+}
+
+/// How many values a value is made of.
+fn values(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.iter().map(values).sum::<usize>() + 1,
+        Value::Object(map) => map.values().map(values).sum::<usize>() + 1,
+        _ => 1,
+    }
+}
+
+fn check_default(
+    schema: &Value,
+    path: &str,
+    owner: &Value,
+    default: &Value,
+    schemas: usize,
+) -> Result<(), SchemaError> {
     let rule = |problem| SchemaError::Rule { path: format!("{path}.default"), problem };
     // The owner by itself, with what its references name.
     let alone = json!({"$schema": DRAFT, "$defs": schema.get("$defs").unwrap_or(&json!({})), "allOf": [owner]});
     let validator = compile(&alone).map_err(|(_, problem)| rule(problem))?;
     let reader = messages::Reader { schema: &alone, instance: default, secrets: &BTreeSet::new() };
-    match validator.iter_errors(default).flat_map(|error| reader.problems(&error)).min() {
+    match errors(&validator, default, schemas).iter().flat_map(|error| reader.problems(error)).min() {
         Some(problem) => Err(rule(problem.to_string())),
         None => Ok(()),
     }

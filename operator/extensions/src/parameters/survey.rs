@@ -11,6 +11,8 @@ use crate::words::nearest;
 const MAX_DEPTH: usize = 32;
 /// Most schemas within a schema, references followed: what a check of one value may visit.
 const MAX_SCHEMAS: usize = 2048;
+/// Most patterns, references followed: each compiles to something.
+const MAX_PATTERNS: usize = 64;
 const DEFS: &str = "#/$defs/";
 
 /// What a keyword holds.
@@ -89,6 +91,8 @@ const KEYWORDS: [(&str, Holds); 49] = [
 pub(super) struct Survey<'a> {
     /// The top-level properties.
     pub(super) properties: &'a Map<String, Value>,
+    /// How many schemas there are, references followed.
+    pub(super) schemas: usize,
     /// Every default: the path of the schema that holds it, that schema, the default.
     pub(super) defaults: Vec<(String, &'a Value, &'a Value)>,
 }
@@ -97,6 +101,7 @@ pub(super) struct Survey<'a> {
 #[derive(Clone, Copy)]
 struct Size {
     schemas: usize,
+    patterns: usize,
     depth: usize,
 }
 
@@ -124,8 +129,8 @@ pub(super) fn survey(schema: &Value) -> Result<Survey<'_>, SchemaError> {
     };
     let defs = top.get("$defs").and_then(Value::as_object);
     let mut walk = Walk { defs, measured: BTreeMap::new(), defaults: Vec::new() };
-    walk.visit(schema, "", 1)?;
-    Ok(Survey { properties, defaults: walk.defaults })
+    let Size { schemas, .. } = walk.visit(schema, "", 1)?;
+    Ok(Survey { properties, schemas, defaults: walk.defaults })
 }
 
 /// Whether a schema has the type integer, itself or by its reference. The schema has been surveyed.
@@ -142,7 +147,7 @@ pub(super) fn has_type(schema: &Value, property: &Value, wanted: &str) -> bool {
 
 impl<'a> Walk<'a> {
     fn visit(&mut self, schema: &'a Value, path: &str, level: usize) -> Result<Size, SchemaError> {
-        let mut size = Size { schemas: 1, depth: 1 };
+        let mut size = Size { schemas: 1, patterns: 0, depth: 1 };
         let keywords = match schema {
             Value::Bool(_) => return Ok(size),
             Value::Object(keywords) => keywords,
@@ -157,6 +162,11 @@ impl<'a> Walk<'a> {
             for (place, inner) in inner_schemas(held, value, &place)? {
                 add(&mut size, self.visit(inner, &place, level + 1)?, &place)?;
             }
+            size.patterns += match keyword.as_str() {
+                "pattern" => 1,
+                "patternProperties" => value.as_object().map_or(0, Map::len),
+                _ => 0,
+            };
             if held == Holds::Reference {
                 let target = self.reference(value, &place, level)?;
                 add(&mut size, target, &place)?;
@@ -167,6 +177,9 @@ impl<'a> Walk<'a> {
         }
         if level + size.depth - 1 > MAX_DEPTH {
             return Err(too_deep(path));
+        }
+        if size.patterns > MAX_PATTERNS {
+            return Err(rule(path, &format!("it holds more than {MAX_PATTERNS} patterns, references followed")));
         }
         Ok(size)
     }
@@ -236,6 +249,7 @@ fn inner_schemas<'a>(held: Holds, value: &'a Value, place: &str) -> Result<Vec<(
 
 fn add(size: &mut Size, inner: Size, place: &str) -> Result<(), SchemaError> {
     size.schemas = size.schemas.saturating_add(inner.schemas);
+    size.patterns = size.patterns.saturating_add(inner.patterns);
     size.depth = size.depth.max(inner.depth + 1);
     if size.schemas > MAX_SCHEMAS {
         let problem = format!("more than {MAX_SCHEMAS} schemas within each other, references followed");
