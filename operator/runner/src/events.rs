@@ -12,7 +12,7 @@ use serde_json::Value;
 pub const MAX_OUTPUTS: usize = 16;
 /// Largest value of an output, bytes.
 pub const MAX_OUTPUT: usize = 1024;
-/// Longest line; what is longer is cut.
+/// Longest line that is read, bytes.
 const MAX_LINE: usize = 16 * 1024;
 /// Most bytes of stdout that are read.
 pub const MAX_STDOUT: u64 = 4 * 1024 * 1024;
@@ -84,6 +84,13 @@ impl Collector {
 
     fn end_line(&mut self) -> Option<Line> {
         let bytes = std::mem::take(&mut self.partial);
+        // The end of what is cut is unknown: it may be half of a secret.
+        if bytes.len() >= MAX_LINE {
+            if bytes.starts_with(b"{\"event\":\"output\"") {
+                self.problem.get_or_insert_with(|| format!("the line of an output has {MAX_LINE} bytes or more"));
+            }
+            return Some(Line::Text(format!("(a line of {MAX_LINE} bytes or more is left out here)")));
+        }
         let text = String::from_utf8_lossy(&bytes).trim().to_owned();
         if text.is_empty() {
             return None;
@@ -104,25 +111,39 @@ impl Collector {
     }
 
     fn output(&mut self, name: String, value: Value) -> Result<(), String> {
-        let is_name = (1..=63).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && name.starts_with(|first: char| first.is_ascii_alphabetic());
-        if !is_name {
-            return Err(format!("output name {name:?} is not made of 1 to 63 letters and digits"));
-        }
         let text = match value {
             Value::String(text) => text,
             other => other.to_string(),
         };
-        if text.len() > MAX_OUTPUT {
-            return Err(format!("output {name} has {} bytes; at most {MAX_OUTPUT} are allowed", text.len()));
-        }
-        self.outputs.insert(name, text);
-        if self.outputs.len() > MAX_OUTPUTS {
-            return Err(format!("the script has more than {MAX_OUTPUTS} outputs"));
-        }
-        Ok(())
+        add(&mut self.outputs, name, text)
     }
+}
+
+/// Outputs that a server remembers for a script, which are within the same bounds if it did not make them up.
+///
+/// # Errors
+/// Text for people where they are not.
+pub fn bounded(remembered: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    let mut outputs = BTreeMap::new();
+    remembered.into_iter().try_for_each(|(name, text)| add(&mut outputs, name, text))?;
+    Ok(outputs)
+}
+
+fn add(outputs: &mut BTreeMap<String, String>, name: String, text: String) -> Result<(), String> {
+    let is_name = (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && name.starts_with(|first: char| first.is_ascii_alphabetic());
+    if !is_name {
+        return Err(format!("output name {name:?} is not made of 1 to 63 letters and digits"));
+    }
+    if text.len() > MAX_OUTPUT {
+        return Err(format!("output {name} has {} bytes; at most {MAX_OUTPUT} are allowed", text.len()));
+    }
+    outputs.insert(name, text);
+    if outputs.len() > MAX_OUTPUTS {
+        return Err(format!("the script has more than {MAX_OUTPUTS} outputs"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -173,5 +194,22 @@ mod tests {
         assert!(collect(&[output("a b", "x").as_bytes()]).1.unwrap_err().contains("output name"));
         assert!(collect(&[&vec![b'x'; 5 << 20]]).1.unwrap_err().contains("to stdout"));
         assert!(collect(&[output("a", &"x".repeat(1024)).as_bytes()]).1.is_ok());
+        let (lines, outputs) = collect(&["x".repeat(MAX_LINE).as_bytes(), b"secret\nnext\n"]);
+        assert!(
+            matches!(lines.as_slice(), [Line::Text(left_out), Line::Text(next)]
+            if left_out.contains("left out") && !left_out.contains("secret") && next == "next"),
+            "{lines:?}"
+        );
+        assert_eq!(outputs, Ok(BTreeMap::new()));
+    }
+
+    #[test]
+    fn what_a_server_remembers_has_the_same_bounds() {
+        let one = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        assert_eq!(bounded(one("port", "6379")), Ok(one("port", "6379")));
+        assert!(bounded(one("a b", "x")).unwrap_err().contains("output name"));
+        assert!(bounded(one("a", &"x".repeat(1025))).unwrap_err().contains("1025 bytes"));
+        let many = (0..17).map(|number| (format!("n{number}"), String::new())).collect();
+        assert!(bounded(many).unwrap_err().contains("more than 16"));
     }
 }

@@ -108,6 +108,12 @@ start) # BASE EXPECTED STAGING RUN UNIT SECONDS NU BUNDLE SCRIPT ROOT VOLATILE R
 run) # FOLDER UNIT NU BUNDLE SCRIPT ROOT VOLATILE
   folder=$1 unit=$2 nu=$3 bundle=$4 script=$5 root=$6 volatile=$7
   log() {
+    # For people; what it says of long ago makes room, once, should two of them come at the same time.
+    (
+      flock --wait 5 8 || exit
+      [ "$(stat -c %s "$root/runs.ndjson" 2>/dev/null || echo 0)" -lt 8388608 ] ||
+        mv -f "$root/runs.ndjson" "$root/runs.ndjson.1"
+    ) 8<"$root"
     printf '{"time":"%s","event":"%s",%s%s}\n' "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" "$1" "$(cat "$folder/log")" "$2" \
       >>"$root/runs.ndjson"
   }

@@ -7,7 +7,7 @@ use provisioning_sdk::request::{Envelope, Extension, Peer, RunnerRequest, Script
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use crate::events::{Collector, Line, MAX_STDOUT};
+use crate::events::{Collector, Line, MAX_STDOUT, bounded};
 use crate::failure::{Failure, last_words};
 use crate::fence::Fence;
 use crate::layout::Place;
@@ -139,7 +139,8 @@ impl ScriptRun<'_> {
             Decision::TakeExit(code) => self.conclude(server, fence, &seen, marker.execution, code).await.map(Some),
             Decision::TakeOutputs => {
                 tracing::info!(run = marker.run, "done by an earlier run; taking its result");
-                let outputs = marker.outputs.clone();
+                let outputs = bounded(marker.outputs.clone()).and_then(|outputs| self.secrets.refuse_in(outputs));
+                let outputs = outputs.map_err(|problem| self.bad_output(&problem))?;
                 if marker.run != self.ask.run {
                     self.mark(server, fence, &seen, Phase::Succeeded, marker.execution, outputs.clone()).await?;
                 }
@@ -214,7 +215,7 @@ impl ScriptRun<'_> {
         last.iter().for_each(|line| pass_on(&self.secrets, line));
         let outputs = outputs.and_then(|outputs| self.secrets.refuse_in(outputs));
         let outcome = if code == 0 {
-            outputs.map_err(Failure::BadOutput)
+            outputs.map_err(|problem| self.bad_output(&problem))
         } else {
             Err(self.script_failure(server, execution, code).await?)
         };
@@ -224,6 +225,11 @@ impl ScriptRun<'_> {
         };
         self.mark(server, fence, seen, phase, execution, outputs).await?;
         outcome
+    }
+
+    /// Names of outputs are a script's own words too.
+    fn bad_output(&self, problem: &str) -> Failure {
+        Failure::BadOutput(self.secrets.redact(problem))
     }
 
     async fn script_failure(&self, server: &Server<'_>, execution: i64, code: i32) -> Result<Failure, Failure> {

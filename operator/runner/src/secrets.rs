@@ -76,7 +76,8 @@ impl Secrets {
     /// # Errors
     /// Text for people, with the output's name.
     pub fn refuse_in(&self, outputs: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
-        match outputs.iter().find(|(_, value)| self.redact(value) != **value) {
+        let holds_one = |text: &str| self.redact(text) != text;
+        match outputs.iter().find(|(name, value)| holds_one(value) || holds_one(name)) {
             Some((name, _)) => Err(format!("output {name} holds a secret parameter; outputs can be read by everybody")),
             None => Ok(outputs),
         }
@@ -123,6 +124,8 @@ mod tests {
         let outputs = |value: &str| BTreeMap::from([("url".to_owned(), value.to_owned())]);
         assert!(all.refuse_in(outputs("postgres://u:heron-4711@h")).unwrap_err().contains("output url"));
         assert!(all.refuse_in(outputs("postgres://h")).is_ok());
+        let named = BTreeMap::from([("xheron-4711".to_owned(), String::new())]);
+        assert!(all.refuse_in(named).is_err());
     }
 
     #[test]

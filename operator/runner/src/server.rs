@@ -166,7 +166,8 @@ impl<'a> Server<'a> {
     pub async fn facts(&self) -> Result<Facts, ServerError> {
         let text = self.ask("read the machine id", &["facts"]).await?;
         match text.lines().collect::<Vec<_>>().as_slice() {
-            [machine_id, hostname] if !machine_id.is_empty() => {
+            // It gets into a status, and a server may say anything.
+            [machine_id, hostname] if is_machine_id(machine_id) => {
                 Ok(Facts { machine_id: (*machine_id).to_owned(), hostname: (*hostname).to_owned() })
             }
             _ => Err(bad_answer("read the machine id", &text)),
@@ -397,6 +398,11 @@ fn expect_success(action: &str, output: &Output) -> Result<(), ServerError> {
         INCOMPLETE => Err(SshError::Lost { during: action.to_owned(), cause: output.stderr.trim().to_owned() }.into()),
         code => Err(ServerError::Command { action: action.to_owned(), code, stderr: output.stderr.trim().to_owned() }),
     }
+}
+
+/// machine-id(5): 32 lower-case hexadecimal digits.
+fn is_machine_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn bad_answer(action: &str, answer: &str) -> ServerError {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use provisioning_api::conditions::reasons;
-use provisioning_api::names::{MAX_TASKSERV_EDGES, MAX_TASKSERV_STEPS};
+use provisioning_api::names::{MAX_OUTPUT_COUNT, MAX_TASKSERV_EDGES, MAX_TASKSERV_STEPS};
 use provisioning_api::server::{Installed, InstalledState};
 use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
 use provisioning_api::steps::{StepAction, StepEffect, StepPhase, StepStatus, UndoAction};
@@ -500,6 +500,9 @@ pub(crate) fn rows(taskserv: &Taskserv) -> Vec<TaskservServer> {
         }
         if dependency.is_none() {
             row.outputs.extend(step.outputs.clone());
+            while row.outputs.len() > MAX_OUTPUT_COUNT {
+                row.outputs.pop_last();
+            }
         }
     }
     rows.into_values().take(MAX_ROWS).collect()
