@@ -15,6 +15,8 @@ use provisioning_api::{BatchWorkflow, Server, Taskserv, Workspace};
 use provisioning_e2e::{Case, DEADLINE, Kind, Row, case, condition, describe, is_true, step};
 use serde_json::{Value, json};
 
+mod unreadable;
+
 /// A server whose SSH never answers fails after 3 tries of 60 s and pauses of 5 and 10 s, up to a quarter longer.
 const UNREACHABLE: Duration = Duration::from_secs(60 * 3 + 19 + 60);
 
@@ -562,119 +564,6 @@ fn a_server_whose_ssh_never_comes_up_fails_in_bounded_time() {
         case.rule("with SSH back, the reconcile annotation on the workflow brings it to Ready");
         Ok(())
     });
-}
-
-/// Loosens the schema of Servers so that a value no operator of this version knows can be stored, stores it with `store`,
-/// and puts the schema back, whatever `store` said.
-async fn with_loose_schema<T>(case: &Case, store: impl AsyncFn() -> Result<T>) -> Result<T> {
-    let name = "servers.provisioning.dev";
-    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/deletionPolicy/enum";
-    let kubectl = async |arguments: &[&str]| {
-        let output = case.cluster.kubectl(arguments, "").await?;
-        output.success().context("the schema of Servers")
-    };
-    let patch =
-        async |change: Value| kubectl(&["patch", "crd", name, "--type=json", "-p", &json!([change]).to_string()]).await;
-    let before = kubectl(&["get", "crd", name, "--show-managed-fields", "-o", "json"]).await?;
-    let managers = serde_json::from_str::<Value>(&before)?["metadata"]["managedFields"].take();
-    patch(json!({"op": "remove", "path": path})).await?;
-    let stored = store().await;
-    patch(json!({"op": "add", "path": path, "value": ["Delete", "Orphan"]})).await?;
-    // Else helm finds the schema to be ours when it upgrades the chart.
-    patch(json!({"op": "replace", "path": "/metadata/managedFields", "value": managers})).await?;
-    stored
-}
-
-#[test]
-#[ignore = "needs a cluster: scripts/e2e"]
-fn an_undecodable_object_is_told_and_stops_no_other() {
-    case("an_undecodable_object_is_told_and_stops_no_other", |case: Case| async move {
-        let result = undecodable(&case).await;
-        // Whatever came of it: what can't be read can't be taken down either.
-        let servers = dynamic(&case, "Server");
-        let mended = json!({"spec": {"deletionPolicy": "Delete"}});
-        for name in ["heron", "snipe"] {
-            match servers.patch(name, &PatchParams::default(), &Patch::Merge(&mended)).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return result.and(Err(error.into())),
-            }
-        }
-        result?;
-        case.gone::<Workspace>("workspace", DEADLINE).await?;
-        case.rule("corrected, it goes, and the Workspace with it");
-        Ok(())
-    });
-}
-
-async fn undecodable(case: &Case) -> Result<()> {
-    case.workspace().await?;
-    case.apply(&held(case.server("heron"))).await?;
-    let suspended = |server: &Server| {
-        condition(server, types::READY).is_some_and(|condition| condition.reason == reasons::SUSPENDED)
-    };
-    case.wait_for("heron", "held", DEADLINE, suspended).await?;
-    let servers = dynamic(case, "Server");
-    let bent = json!({"spec": {"deletionPolicy": "Sometimes"}});
-    let fresh = held(with(case.server("snipe"), "/spec/deletionPolicy", json!("Sometimes")));
-    with_loose_schema(case, async || {
-        // The new schema reaches the handlers a moment later.
-        case.until("the loose schema in force", DEADLINE, || async {
-            match servers.patch("heron", &PatchParams::default(), &Patch::Merge(&bent)).await {
-                Ok(_) => Ok(Ok(())),
-                Err(kube::Error::Api(status)) if status.code == 422 => Ok(Err(status.message)),
-                Err(error) => Err(error.into()),
-            }
-        })
-        .await?;
-        case.apply(&fresh).await
-    })
-    .await?;
-    for name in ["heron", "snipe"] {
-        undecodable_is_told(case, name).await?;
-    }
-    case.rule("the object that can't be read is told as such, new or known before");
-    case.apply(&case.server("ruff")).await?;
-    case.ready::<Server>("ruff").await?;
-    case.rule("a Server made after it becomes Ready");
-    // Its end can't be arranged by who can't read it, and must not be passed over: the ground stays.
-    case.delete::<Workspace>("workspace").await?;
-    case.gone::<Server>("ruff", DEADLINE).await?;
-    let told = |workspace: &Workspace| {
-        condition(workspace, types::READY).is_some_and(|condition| condition.message.contains("heron"))
-    };
-    case.wait_for("workspace", "waiting for what can't be read", Duration::from_secs(20), told).await?;
-    case.rule("a Workspace's deletion waits for it and names it");
-    Ok(())
-}
-
-async fn undecodable_is_told(case: &Case, name: &str) -> Result<()> {
-    let servers = dynamic(case, "Server");
-    let stalled = case
-        .until("told as undecodable", DEADLINE, || async {
-            let object = servers.get(name).await?;
-            let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
-            let stalled = conditions.unwrap_or_default().into_iter().find(|it| it["type"] == types::STALLED);
-            Ok(stalled.ok_or_else(|| format!("{:#}", object.data)))
-        })
-        .await?;
-    assert_eq!(stalled["reason"], reasons::UNDECODABLE);
-    let message = stalled["message"].as_str().unwrap_or_default().to_owned();
-    let row = Row {
-        case: "an undecodable object".to_owned(),
-        object: format!("Server {name}"),
-        reason: reasons::UNDECODABLE.to_owned(),
-        field: "spec.deletionPolicy".to_owned(),
-        message: message.clone(),
-    };
-    row.write()?;
-    case.why::<Server>("an undecodable object", name, &["spec.deletionPolicy", "Sometimes", "Delete", "Orphan"])
-        .await?;
-    let way_out = "Correct the field, or upgrade the operator";
-    for words in ["spec.deletionPolicy", "Sometimes", "Delete", "Orphan", way_out] {
-        ensure!(message.contains(words), "{words:?} is not in the message: {message}");
-    }
-    Ok(())
 }
 
 #[test]

@@ -163,8 +163,7 @@ refused "least of all this one" "is forbidden" binding cluster-admin
 ours="workspaces.provisioning.dev providerconfigs.provisioning.dev servers.provisioning.dev taskservs.provisioning.dev batchworkflows.provisioning.dev clusters.provisioning.dev"
 status=$(for kind in $ours; do echo "$kind:status"; done)
 for verb in get list watch patch; do may "$operator" yes - $verb $ours; done
-may "$operator" yes - update $status
-may "$operator" no - patch $status
+for verb in update patch; do may "$operator" yes - $verb $status; done
 for verb in create update; do may "$operator" yes - $verb servers.provisioning.dev taskservs.provisioning.dev clusters.provisioning.dev; done
 may "$operator" no - update workspaces.provisioning.dev providerconfigs.provisioning.dev batchworkflows.provisioning.dev
 may "$operator" no - create workspaces.provisioning.dev providerconfigs.provisioning.dev batchworkflows.provisioning.dev
@@ -195,7 +194,7 @@ may "$executor" no "$space" get clusters.provisioning.dev
 may "$executor" yes "$space" create leases
 for verb in list watch update patch delete; do may "$executor" no "$space" $verb $ours leases; done
 for verb in get list create delete; do may "$executor" no "$space" $verb pods secrets configmaps jobs; done
-may "$executor" no "$space" update $status
+for verb in update patch; do may "$executor" no "$space" $verb $status; done
 may "$executor" no "$space-role" get $ours leases
 
 for role in tenant view edit admin; do
@@ -211,7 +210,10 @@ done
 may check-tenant no "$space-role" get secrets
 may check-tenant no "$space-role" create pods:exec pods:attach pods:ephemeralcontainers serviceaccounts:token
 may check-tenant no "$space" get $ours
-for who in tenant view edit admin; do may check-$who no "$space-role" update $status; may check-$who yes "$space-role" get $ours; done
+for who in tenant view edit admin; do
+  for verb in update patch; do may check-$who no "$space-role" $verb $status; done
+  may check-$who yes "$space-role" get $ours
+done
 may check-view no "$space-role" create $ours
 may check-edit yes "$space-role" create ${ours#* }
 may check-edit no "$space-role" delete workspaces.provisioning.dev

@@ -4,7 +4,7 @@ pub mod view;
 
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta, Request};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
     ANNOTATION_APPLIED, ANNOTATION_RECONCILE, GROUP, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME,
@@ -24,6 +24,27 @@ fn api(ctx: &Context, namespace: &str, kind: &str) -> (Api<DynamicObject>, ApiRe
     (Api::namespaced_with(ctx.client.clone(), namespace, &resource), resource)
 }
 
+/// What is there by a child's name, without what is in it: it may be anybody's, and as large as it can be.
+async fn look(
+    api: &Api<DynamicObject>,
+    child: &Child,
+    described: &str,
+) -> Result<Option<PartialObjectMeta<DynamicObject>>, Error> {
+    let found = api.get_metadata_opt(&child.name).await;
+    found.map_err(|source| Error::request("read", described, source))
+}
+
+/// Deletes an object; the answer, which may be all of it, stays a text.
+async fn delete_by_name(
+    ctx: &Context,
+    api: &Api<DynamicObject>,
+    name: &str,
+    parameters: &DeleteParams,
+) -> Result<(), kube::Error> {
+    let request = Request::new(api.resource_url()).delete(name, parameters).map_err(kube::Error::BuildRequest)?;
+    ctx.client.request_text(request).await.map(drop)
+}
+
 /// Creates or updates the child. True: the run ended right here, with a refusal.
 ///
 /// # Errors
@@ -38,9 +59,9 @@ pub async fn apply<K: Kind>(
     let namespace = owner.namespace().unwrap_or_default();
     let (api, resource) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = api.get_opt(&child.name).await.map_err(|source| Error::request("read", &name, source))?;
+    let found = look(&api, child, &name).await?;
     let existed = found.is_some();
-    if let Some(other) = found.as_ref().filter(|other| !is_ours(owner, other)) {
+    if let Some(other) = found.as_ref().filter(|other| !is_ours(owner, *other)) {
         ctx.runs.set(key, Knowledge::Over(taken(owner, other, child)));
         return Ok(true);
     }
@@ -51,7 +72,12 @@ pub async fn apply<K: Kind>(
         // Its end wakes the owner, whose pass then comes here again.
         return Ok(false);
     }
-    let mut object = found.unwrap_or_else(|| DynamicObject::new(&child.name, &resource).within(&namespace));
+    // Its status is not written with it, and its spec is ours.
+    let new = DynamicObject::new(&child.name, &resource).within(&namespace);
+    let mut object = match found {
+        Some(live) => DynamicObject { metadata: live.metadata, ..new },
+        None => new,
+    };
     fill(&mut object, owner, step, child);
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let written = if existed {
@@ -101,7 +127,7 @@ pub fn asks_again<K: Kind>(owner: &K, step: &StepStatus) -> Option<String> {
 }
 
 /// Whether a child was written by a later run of this step already: then whoever asks has slept.
-fn is_past(live: &DynamicObject, step: &StepStatus) -> bool {
+fn is_past(live: &impl ResourceExt, step: &StepStatus) -> bool {
     let applied = live.annotations().get(ANNOTATION_APPLIED).and_then(|value| value.rsplit_once('/'));
     applied.is_some_and(|(id, run)| id == step.id && run.parse::<i64>().is_ok_and(|run| run > step.run))
 }
@@ -160,7 +186,7 @@ async fn release(api: &Api<DynamicObject>, child: &Held) -> Result<(), Error> {
         "annotations": {ANNOTATION_APPLIED: null},
     }});
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch(name, &parameters, &Patch::Merge(patch)).await {
+    match api.patch_metadata(name, &parameters, &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(source) => {
@@ -190,11 +216,11 @@ async fn owned<K: Kind>(ctx: &Context, owner: &K) -> Result<Vec<Held>, Error> {
     Ok(found)
 }
 
-fn is_ours<K: Kind>(owner: &K, object: &DynamicObject) -> bool {
+fn is_ours<K: Kind>(owner: &K, object: &impl ResourceExt) -> bool {
     object.labels().get(LABEL_OWNER_UID) == owner.uid().as_ref()
 }
 
-fn taken<K: Kind>(owner: &K, other: &DynamicObject, child: &Child) -> Outcome {
+fn taken<K: Kind>(owner: &K, other: &impl ResourceExt, child: &Child) -> Outcome {
     let (kind, name, whose) = (child.kind, &child.name, owner_of(other));
     let (own_kind, own_name) = (K::KIND, owner.name_any());
     conflict(format!(
@@ -202,7 +228,7 @@ fn taken<K: Kind>(owner: &K, other: &DynamicObject, child: &Child) -> Outcome {
     ))
 }
 
-fn owner_of(object: &DynamicObject) -> String {
+fn owner_of(object: &impl ResourceExt) -> String {
     let labels = object.labels();
     match (labels.get(LABEL_OWNER_KIND), labels.get(LABEL_OWNER_NAME)) {
         (Some(kind), Some(name)) => format!("belongs to {kind} '{name}'"),
@@ -224,7 +250,7 @@ pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKe
     let namespace = owner.namespace().unwrap_or_default();
     let (api, _) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = api.get_opt(&child.name).await.map_err(|source| Error::request("read", &name, source))?;
+    let found = look(&api, child, &name).await?;
     let Some(live) = found.filter(|live| is_ours(owner, live)) else {
         ctx.runs.set(key, Knowledge::Over(Outcome::succeeded()));
         return Ok(true);
@@ -234,7 +260,7 @@ pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKe
             preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
             ..DeleteParams::background()
         };
-        match api.delete(&child.name, &parameters).await {
+        match delete_by_name(ctx, &api, &child.name, &parameters).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(source) => return Err(Error::request("delete", name, source)),
@@ -251,7 +277,7 @@ pub async fn delete_named<K: Kind>(ctx: &Context, owner: &K, child: &Child, key:
     let namespace = owner.namespace().unwrap_or_default();
     let (api, _) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = api.get_opt(&child.name).await.map_err(|source| Error::request("read", &name, source))?;
+    let found = look(&api, child, &name).await?;
     let over = |outcome| {
         ctx.runs.set(key.clone(), Knowledge::Over(outcome));
         Ok(true)
@@ -266,7 +292,7 @@ pub async fn delete_named<K: Kind>(ctx: &Context, owner: &K, child: &Child, key:
     // Whose it is was read from this version of it.
     let preconditions = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-    match api.delete(&child.name, &parameters).await {
+    match delete_by_name(ctx, &api, &child.name, &parameters).await {
         Ok(_) => Ok(false),
         Err(kube::Error::Api(status)) if status.code == 404 => over(Outcome::succeeded()),
         Err(source) => match refusal(&source) {
@@ -277,7 +303,7 @@ pub async fn delete_named<K: Kind>(ctx: &Context, owner: &K, child: &Child, key:
 }
 
 /// Why a step must not delete an object: another workflow made it. One that no workflow stands for may be deleted.
-fn not_ours_to_delete<K: Kind>(owner: &K, live: &DynamicObject, child: &Child) -> Option<Outcome> {
+fn not_ours_to_delete<K: Kind>(owner: &K, live: &impl ResourceExt, child: &Child) -> Option<Outcome> {
     if is_ours(owner, live) || !live.labels().contains_key(LABEL_OWNER_UID) {
         return None;
     }

@@ -72,6 +72,8 @@ pub struct Context {
     pub superseded: tokio::sync::Notify,
     /// Bundle copies known to be in a workspace (`namespace/name`).
     pub copied: Mutex<BTreeSet<String>>,
+    /// Uid and generation of objects of which it was written that they are too large to be read.
+    pub too_large: Mutex<BTreeSet<(String, i64)>>,
 }
 
 impl Context {

@@ -106,6 +106,12 @@ impl Error {
         }
     }
 
+    /// Whether the object that it is about is gone.
+    pub fn is_about_nothing(&self) -> bool {
+        let Error::Request { source, .. } = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404)
+    }
+
     /// When the pass is repeated if no watch event comes first.
     pub fn retry_after(&self) -> Duration {
         match self.category() {

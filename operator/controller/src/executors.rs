@@ -113,16 +113,16 @@ fn unscheduled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PodC
 #[cfg(test)]
 mod tests {
     use kube::ResourceExt;
-    use kube::core::DeserializeGuard;
     use provisioning_plan::observed::RunView;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::engine::observe::{executor_outcome, executor_view, overdue_at};
+    use crate::guarded::Guarded;
 
     /// As the watch reads it.
     fn pod(value: &Value) -> Pod {
-        let read: DeserializeGuard<Pod> = serde_json::from_value(value.clone()).unwrap();
+        let read: Guarded<Pod> = serde_json::from_value(value.clone()).unwrap();
         read.0.unwrap_or_else(|error| panic!("{value}: {error:?}"))
     }
 
@@ -175,7 +175,7 @@ mod tests {
         let ended = json!({"conditions": [{"type": "Complete", "status": "True"}]});
         for (status, closed) in [(json!(null), false), (json!({}), false), (ended, true)] {
             let whole = json!({"metadata": {"name": "prov-1"}, "spec": {"template": {}}, "status": status});
-            let job: DeserializeGuard<Job> = serde_json::from_value(whole).unwrap();
+            let job: Guarded<Job> = serde_json::from_value(whole).unwrap();
             assert_eq!(job.0.unwrap().status.is_some_and(|status| status.closed), closed, "{status}");
         }
     }

@@ -11,6 +11,7 @@ pub mod context;
 pub mod engine;
 pub mod error;
 pub mod executors;
+pub mod guarded;
 pub mod health;
 pub mod leader;
 pub mod leftovers;
@@ -44,9 +45,10 @@ use tracing::Instrument;
 
 use context::{Clock, Context, Epochs, Settings, Slots, Written};
 use error::Error;
+use guarded::Guarded;
 use metrics::Metrics;
 use queue::Queue;
-use watches::{Guarded, Queues};
+use watches::Queues;
 
 /// What ended the operator.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +110,7 @@ pub async fn run(
         superseded: tokio::sync::Notify::new(),
         made: std::sync::Mutex::default(),
         copied: std::sync::Mutex::default(),
+        too_large: std::sync::Mutex::default(),
     });
     tokio::pin!(shutdown);
     tokio::select! {

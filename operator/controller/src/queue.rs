@@ -15,7 +15,7 @@ use kube::runtime::watcher;
 use prometheus::IntGauge;
 
 use crate::context::lock;
-use crate::watches::Guarded;
+use crate::guarded::Guarded;
 
 /// Namespace and name.
 type Name = (String, String);

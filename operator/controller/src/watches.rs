@@ -6,8 +6,7 @@ use std::fmt::Debug;
 
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::Api;
-use kube::core::DeserializeGuard;
+use kube::api::{Api, ObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
@@ -22,11 +21,12 @@ use serde::de::DeserializeOwned;
 
 use crate::batch_workflow;
 use crate::executors::{Job, Pod};
+use crate::guarded::Guarded;
 use crate::queue::{Queue, Waker, queue};
 use crate::taskserv::{concerns, server_of};
 
-/// A kind behind its guard.
-pub type Guarded<K> = DeserializeGuard<K>;
+/// Objects of our kinds in one answer of a list, the text of which is in memory, twice: each may have 1.5 MB.
+pub(crate) const PAGE: u32 = 10;
 
 /// The caches.
 #[derive(Clone, Debug)]
@@ -52,15 +52,16 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// A readable BatchWorkflow by uid.
-    pub fn workflow_by_uid(&self, uid: &str) -> Option<BatchWorkflow> {
-        let found = self.workflows.find(|guarded| guarded.meta().uid.as_deref() == Some(uid))?;
+    /// A readable BatchWorkflow by uid. Labels, where such a uid stands, are written by anybody: it counts in its own
+    /// namespace only.
+    pub fn workflow_by_uid(&self, namespace: &str, uid: &str) -> Option<BatchWorkflow> {
+        let found = self.workflows.find(|guarded| is(guarded.meta(), namespace, uid))?;
         found.0.as_ref().ok().cloned()
     }
 
-    /// A readable Cluster by uid.
-    pub fn cluster_by_uid(&self, uid: &str) -> Option<Cluster> {
-        let found = self.clusters.find(|guarded| guarded.meta().uid.as_deref() == Some(uid))?;
+    /// A readable Cluster by uid, likewise.
+    pub fn cluster_by_uid(&self, namespace: &str, uid: &str) -> Option<Cluster> {
+        let found = self.clusters.find(|guarded| is(guarded.meta(), namespace, uid))?;
         found.0.as_ref().ok().cloned()
     }
 
@@ -82,6 +83,10 @@ impl Stores {
     }
 }
 
+fn is(meta: &ObjectMeta, namespace: &str, uid: &str) -> bool {
+    (meta.namespace.as_deref(), meta.uid.as_deref()) == (Some(namespace), Some(uid))
+}
+
 /// Caches that hold these clusters and nothing else.
 #[cfg(test)]
 pub(crate) fn caches_of(clusters: &[Cluster]) -> Stores {
@@ -93,10 +98,10 @@ pub(crate) fn caches_of(clusters: &[Cluster]) -> Stores {
 pub(crate) fn caches_with(workflows: &[BatchWorkflow], clusters: &[Cluster]) -> Stores {
     let (stores, mut writers) = caches();
     for workflow in workflows {
-        writers.workflows.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(workflow.clone()))));
+        writers.workflows.apply_watcher_event(&watcher::Event::Apply(Guarded(Ok(workflow.clone()))));
     }
     for cluster in clusters {
-        writers.clusters.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(cluster.clone()))));
+        writers.clusters.apply_watcher_event(&watcher::Event::Apply(Guarded(Ok(cluster.clone()))));
     }
     stores
 }
@@ -146,7 +151,7 @@ pub fn start(client: &Client, namespace: &str) -> (Stores, Queues, Vec<tokio::ta
     let (wakers, queues) = channels();
     let managed = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGER}"));
     let extensions = watcher::Config::default().labels(LABEL_EXTENSION);
-    let all = watcher::Config::default;
+    let all = || watcher::Config::default().page_size(PAGE);
     let c = || client.clone();
     let fan = |stores: &Stores, wakers: &Wakers| Fan { stores: stores.clone(), wakers: wakers.clone() };
     let f = || fan(&stores, &wakers);
@@ -234,13 +239,12 @@ fn channels() -> (Wakers, Queues) {
 /// What a watch brings.
 type News<K> = watcher::Result<watcher::Event<K>>;
 
-/// A watch of a kind of ours. An object that cannot be read is news too: it is reported to whom it belongs. Who wrote which
-/// field is not kept: nobody asks, and it takes much room.
+/// A watch of a kind of ours. An object that cannot be read is news too: it is reported to whom it belongs.
 fn guarded<K>(api: Api<Guarded<K>>, config: watcher::Config) -> impl Stream<Item = News<Guarded<K>>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watcher(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None)
+    watcher(api, config).default_backoff()
 }
 
 /// A watch of a kind of Kubernetes. An object that cannot be read is left out, and the log says so: it stops no other.

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::{AwaitedKind, WaitAction};
@@ -11,6 +10,7 @@ use provisioning_plan::observed::{Outcome, RunView};
 
 use crate::children::view::{ChildView, going, until};
 use crate::engine::kind::{Child, Kind, by_name};
+use crate::guarded::Guarded;
 use crate::watches::Stores;
 
 /// How a deletion stands.
@@ -62,6 +62,6 @@ pub(crate) fn awaited(stores: &Stores, workflow: &BatchWorkflow, wait: &WaitActi
     }
 }
 
-fn shown<K: Kind>(store: &Store<DeserializeGuard<K>>, namespace: &str, name: &str) -> Option<serde_json::Value> {
+fn shown<K: Kind>(store: &Store<Guarded<K>>, namespace: &str, name: &str) -> Option<serde_json::Value> {
     serde_json::to_value(by_name(store, namespace, name)?).ok()
 }

@@ -15,7 +15,6 @@ use std::future::Future;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::BatchWorkflow;
 use provisioning_api::batch_workflow::WorkflowStep;
@@ -34,6 +33,7 @@ use crate::children::view::{self as children, ChildView, Standing as ChildStandi
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, held_up_by};
 use crate::error::Error;
+use crate::guarded::Guarded;
 use crate::taskserv::{look_for_lost, within_sight};
 use crate::watches::Stores;
 
@@ -58,7 +58,7 @@ impl Kind for BatchWorkflow {
     const KIND: &'static str = "BatchWorkflow";
     type Facts = Facts;
 
-    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>> {
+    fn store(stores: &Stores) -> &Store<Guarded<Self>> {
         &stores.workflows
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::{reasons, types};
@@ -18,6 +17,7 @@ use serde::Serialize;
 
 use super::{Held, applied_by, asks_again};
 use crate::engine::kind::{Child, Kind, Task, held_up_by, in_namespace, is_up_to_date, stuck};
+use crate::guarded::Guarded;
 use crate::watches::Stores;
 
 /// Reason of a step whose child failed.
@@ -78,13 +78,13 @@ pub fn view<K: Kind>(stores: &Stores, owner: &K, child: &Child) -> Option<ChildV
 
 /// Looks at an object of one kind. One that cannot be read is there all the same, and its labels say whose it is.
 fn look<O: Kind, K: Kind>(
-    store: &Store<DeserializeGuard<K>>,
+    store: &Store<Guarded<K>>,
     owner: &O,
     name: &str,
     outputs: impl Fn(&K) -> BTreeMap<String, String>,
 ) -> Option<ChildView> {
     let namespace = owner.namespace().unwrap_or_default();
-    let guarded = store.get(&ObjectRef::<DeserializeGuard<K>>::new(name).within(&namespace))?;
+    let guarded = store.get(&ObjectRef::<Guarded<K>>::new(name).within(&namespace))?;
     Some(match &guarded.0 {
         Ok(child) => seen(owner, child, outputs(child)),
         Err(invalid) => unreadable(owner, &*guarded, &invalid.error),
@@ -314,7 +314,7 @@ pub fn left_behind<K: Kind>(stores: &Stores, owner: &K) -> Vec<Held> {
     found
 }
 
-fn held<O: Kind, K: Kind>(store: &Store<DeserializeGuard<K>>, owner: &O) -> Vec<Held> {
+fn held<O: Kind, K: Kind>(store: &Store<Guarded<K>>, owner: &O) -> Vec<Held> {
     let objects = in_namespace(store, &owner.namespace().unwrap_or_default());
     let ours = objects
         .iter()

@@ -12,7 +12,6 @@ use std::future::Future;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::shared::{DeletionPolicy, RunsSteps};
 use provisioning_api::steps::{Direction, StepAction, StepStatus};
@@ -28,6 +27,7 @@ use crate::children::view::{self as children, ChildView};
 use crate::context::Context;
 use crate::engine::kind::{Child, Glance, Kind, Task, WorkspaceView, by_name, in_namespace};
 use crate::error::Error;
+use crate::guarded::Guarded;
 use crate::watches::Stores;
 
 /// How long a Server or Taskserv may take to become Ready, seconds. It retries by itself meanwhile.
@@ -58,7 +58,7 @@ impl Kind for Cluster {
     const KIND: &'static str = "Cluster";
     type Facts = Facts;
 
-    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>> {
+    fn store(stores: &Stores) -> &Store<Guarded<Self>> {
         &stores.clusters
     }
 

@@ -2,7 +2,6 @@
 
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
-use kube::core::DeserializeGuard;
 use provisioning_api::names::{MANAGER, WORKSPACE_NAME};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::STATUS_SCHEMA;
@@ -11,6 +10,8 @@ use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv,
 use super::kind::Kind;
 use crate::context::Context;
 use crate::error::{Category, Error};
+use crate::guarded::Guarded;
+use crate::watches::PAGE;
 
 /// The epoch that this leader raised in a workspace; raises it at the first call.
 ///
@@ -61,12 +62,18 @@ async fn highest<K: Kind>(ctx: &Context, namespace: &str) -> Result<i64, Error> 
 /// # Errors
 /// Where it does not answer.
 pub async fn readable<K: Kind>(ctx: &Context, namespace: &str) -> Result<Vec<K>, Error> {
-    let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
-    let list = api
-        .list(&ListParams::default())
-        .await
-        .map_err(|source| Error::request("list", format!("{}s in {namespace}", K::KIND), source))?;
-    Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
+    let api: Api<Guarded<K>> = Api::namespaced(ctx.client.clone(), namespace);
+    let mut found = Vec::new();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let list = api.list(&page).await;
+        let list = list.map_err(|source| Error::request("list", format!("{}s in {namespace}", K::KIND), source))?;
+        found.extend(list.items.into_iter().filter_map(|guarded| guarded.0.ok()));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
 }
 
 fn born(workspace: &Workspace) -> i64 {

@@ -1,26 +1,29 @@
 //! One bad object never stops the others: it is reported where its owner looks, and left alone.
 
 use jiff::Timestamp;
-use kube::api::{Api, DynamicObject, PostParams};
-use kube::core::{ApiResource, DeserializeGuard};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, Request};
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::MANAGER;
 use provisioning_api::steps::STATUS_SCHEMA;
 use provisioning_plan::conditions::{Standing, conditions};
-use serde::de::DeserializeOwned;
 
 use super::kind::Kind;
 use super::notices::Notice;
 use super::report::event;
-use crate::context::Context;
+use crate::context::{Context, lock};
 use crate::error::Error;
+use crate::guarded::{Guarded, Unreadable};
+
+/// Most objects that are remembered as told to be too large.
+const MAX_REMEMBERED: usize = 10_000;
 
 /// The object, if this operator can read it and may write its status.
 ///
 /// # Errors
 /// Where the report about an unreadable one could not be written.
-pub async fn readable<K: Kind>(ctx: &Context, guarded: &DeserializeGuard<K>) -> Result<Option<K>, Error> {
+pub async fn readable<K: Kind>(ctx: &Context, guarded: &Guarded<K>) -> Result<Option<K>, Error> {
     match &guarded.0 {
         Ok(object) => {
             let format = object.run_status().map_or(0, |status| status.schema);
@@ -28,14 +31,23 @@ pub async fn readable<K: Kind>(ctx: &Context, guarded: &DeserializeGuard<K>) -> 
                 too_new(ctx, object, format).await;
                 return Ok(None);
             }
+            // Labels, which can be too many as well, are not of a generation.
+            let mut told = lock(&ctx.too_large);
+            if !told.is_empty() {
+                told.remove(&generation(object));
+            }
             Ok(Some(object.clone()))
         }
-        Err(invalid) => {
-            ctx.metrics.undecodable.with_label_values(&[K::KIND]).inc();
-            report::<K>(ctx, guarded.meta(), &invalid.error).await?;
+        Err(unreadable) => {
+            report(ctx, guarded, unreadable).await?;
             Ok(None)
         }
     }
+}
+
+fn generation<K: Resource>(object: &K) -> (String, i64) {
+    let meta = object.meta();
+    (meta.uid.clone().unwrap_or_default(), meta.generation.unwrap_or(0))
 }
 
 /// Says that a newer operator has written this status. Nothing in it is touched, conditions neither: what this operator
@@ -52,17 +64,22 @@ async fn too_new<K: Kind>(ctx: &Context, object: &K, format: i32) {
 ///
 /// # Errors
 /// Where the API server refuses.
-pub async fn report<K: Resource<DynamicType = ()> + DeserializeOwned>(
+pub async fn report<K: Resource<DynamicType = ()>>(
     ctx: &Context,
-    meta: &kube::api::ObjectMeta,
-    error: &str,
+    guarded: &Guarded<K>,
+    unreadable: &Unreadable,
 ) -> Result<(), Error> {
+    let Unreadable { metadata: meta, error, is_too_large } = unreadable;
+    ctx.metrics.undecodable.with_label_values(&[K::kind(&()).as_ref()]).inc();
+    if *is_too_large {
+        return too_large(ctx, guarded, error).await;
+    }
     let (name, namespace) = (meta.name.clone().unwrap_or_default(), meta.namespace.clone().unwrap_or_default());
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
     let object = format!("{} {namespace}/{name}", K::kind(&()));
     let live = api.get_opt(&name).await.map_err(|source| Error::request("read", &object, source))?;
     let Some(live) = live else { return Ok(()) };
-    let next = undecodable::<K>(&live, error, ctx.now());
+    let next = undecodable(&live, error, ctx.now());
     if next.data == live.data {
         return Ok(());
     }
@@ -74,14 +91,52 @@ pub async fn report<K: Resource<DynamicType = ()> + DeserializeOwned>(
     Ok(())
 }
 
+/// Writes the same into an object that is too large to be fetched and written back as a whole: nobody has built it up, so nobody
+/// knows what it said before. It is told once for each of its generations.
+async fn too_large<K: Resource<DynamicType = ()>>(
+    ctx: &Context,
+    guarded: &Guarded<K>,
+    error: &str,
+) -> Result<(), Error> {
+    let (name, namespace) = (guarded.name_any(), guarded.namespace().unwrap_or_default());
+    let told = generation(guarded);
+    if lock(&ctx.too_large).contains(&told) {
+        return Ok(());
+    }
+    let object = format!("{} {namespace}/{name}", K::kind(&()));
+    tracing::error!(object, error, "object is too large");
+    let text = format!("this operator does not read the stored object: {error}. Take out of its spec what is too much");
+    let next = conditions(&Standing::stalled(reasons::UNDECODABLE, text), &[], told.1, ctx.now());
+    let patch = Patch::Merge(serde_json::json!({
+        "metadata": {"resourceVersion": guarded.resource_version()},
+        "status": {"observedGeneration": told.1, "conditions": next},
+    }));
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let url = K::url_path(&(), Some(&namespace));
+    let request = Request::new(url).patch_subresource("status", &name, &parameters, &patch);
+    let answer = match request {
+        // The answer is the whole object again; it stays a text.
+        Ok(request) => ctx.client.request_text(request).await.map(drop),
+        Err(error) => Err(kube::Error::BuildRequest(error)),
+    };
+    match answer {
+        // Nor is there room for the words in one that is as large as the store takes; the log has them.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.message.contains("too large") => {}
+        answer => answer.map_err(|source| Error::request("patch", format!("status of {object}"), source))?,
+    }
+    let mut all = lock(&ctx.too_large);
+    // What is forgotten is told once more.
+    if all.len() >= MAX_REMEMBERED {
+        all.clear();
+    }
+    all.insert(told);
+    Ok(())
+}
+
 /// (pure) The object with conditions that say why it cannot be read, and of which generation that is said: without it
 /// kstatus would go on waiting. The rest of status is not understood and goes back as it came.
-pub(crate) fn undecodable<K: Resource<DynamicType = ()> + DeserializeOwned>(
-    live: &DynamicObject,
-    error: &str,
-    now: Timestamp,
-) -> DynamicObject {
-    let words: String = where_it_fails::<K>(live).unwrap_or_else(|| error.to_owned()).chars().take(512).collect();
+pub(crate) fn undecodable(live: &DynamicObject, error: &str, now: Timestamp) -> DynamicObject {
+    let words: String = error.chars().take(512).collect();
     let text =
         format!("this operator cannot read the stored object: {words}. Correct the field, or upgrade the operator");
     let before = live.data.pointer("/status/conditions").cloned().unwrap_or_default();
@@ -95,11 +150,4 @@ pub(crate) fn undecodable<K: Resource<DynamicType = ()> + DeserializeOwned>(
     object.data["status"]["observedGeneration"] = serde_json::json!(generation);
     object.data["status"]["conditions"] = serde_json::json!(next);
     object
-}
-
-/// Path and words of the first field that cannot be read; the guard around the watch keeps the words only.
-fn where_it_fails<K: Resource<DynamicType = ()> + DeserializeOwned>(live: &DynamicObject) -> Option<String> {
-    let value = serde_json::to_value(live).ok()?;
-    let error = serde_path_to_error::deserialize::<_, K>(value).err()?;
-    Some(format!("{}: {}", error.path(), error.inner()))
 }

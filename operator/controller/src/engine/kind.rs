@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_RECONCILE, MAX_STEPS};
@@ -25,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::guarded::Guarded;
 use crate::watches::Stores;
 
 /// What one run of a step does.
@@ -112,7 +112,7 @@ pub trait Kind:
     type Facts: Debug + Send + Sync;
 
     /// Its cache.
-    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>>;
+    fn store(stores: &Stores) -> &Store<Guarded<Self>>;
 
     /// Reads related objects from the caches, and makes what it needs beside Jobs.
     fn observe(
@@ -240,7 +240,7 @@ pub fn is_up_to_date<K: Resource<DynamicType = ()>>(object: &K, status: &RunStat
 }
 
 /// All objects of a cache that lie in a namespace, readable or not, in the order of their names.
-pub fn all_in_namespace<K>(store: &Store<DeserializeGuard<K>>, namespace: &str) -> Vec<Arc<DeserializeGuard<K>>>
+pub fn all_in_namespace<K>(store: &Store<Guarded<K>>, namespace: &str) -> Vec<Arc<Guarded<K>>>
 where
     K: Kind,
 {
@@ -250,7 +250,7 @@ where
 }
 
 /// The readable objects of a cache that lie in a namespace, in the order of their names.
-pub fn in_namespace<K>(store: &Store<DeserializeGuard<K>>, namespace: &str) -> Vec<Arc<DeserializeGuard<K>>>
+pub fn in_namespace<K>(store: &Store<Guarded<K>>, namespace: &str) -> Vec<Arc<Guarded<K>>>
 where
     K: Kind,
 {
@@ -260,10 +260,10 @@ where
 }
 
 /// A readable object of a cache by name.
-pub fn by_name<K>(store: &Store<DeserializeGuard<K>>, namespace: &str, name: &str) -> Option<K>
+pub fn by_name<K>(store: &Store<Guarded<K>>, namespace: &str, name: &str) -> Option<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let reference = kube::runtime::reflector::ObjectRef::<DeserializeGuard<K>>::new(name).within(namespace);
+    let reference = kube::runtime::reflector::ObjectRef::<Guarded<K>>::new(name).within(namespace);
     store.get(&reference).and_then(|guarded| guarded.0.as_ref().ok().cloned())
 }

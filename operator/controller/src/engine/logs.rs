@@ -1,5 +1,6 @@
 //! The last log lines of a failed run stay readable after its Job is gone: a ConfigMap per step.
 
+use futures::AsyncReadExt;
 // Logs are offered for the published type only.
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -33,12 +34,28 @@ pub async fn keep<K: Kind>(ctx: &Context, object: &K, job: &Job) -> Result<(), E
     let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
     // The last lines; a limit in bytes would keep the first ones.
     let parameters = LogParams { container: Some(EXECUTOR.to_owned()), tail_lines: Some(300), ..LogParams::default() };
-    match pods.logs(&name, &parameters).await {
+    match end_of_log(&pods, &name, &parameters).await {
         Ok(text) if !text.is_empty() => store(ctx, object, job, &tail(&text, MAX_LOG)).await,
         Ok(_) => Ok(()),
         Err(error) => {
             tracing::info!(job = name, %error, "the log of a failed run cannot be read");
             Ok(())
+        }
+    }
+}
+
+/// The end of a log, however long its lines are: no more than what is kept, twice, is in memory.
+async fn end_of_log(pods: &Api<Pod>, name: &str, parameters: &LogParams) -> Result<String, kube::Error> {
+    let mut stream = std::pin::pin!(pods.log_stream(name, parameters).await?);
+    let (mut end, mut piece) = (Vec::new(), vec![0; 8 * 1024]);
+    loop {
+        let count = stream.read(&mut piece).await.map_err(kube::Error::ReadEvents)?;
+        end.extend_from_slice(piece.get(..count).unwrap_or_default());
+        if count == 0 {
+            return Ok(String::from_utf8_lossy(&end).into_owned());
+        }
+        if end.len() > 2 * MAX_LOG {
+            end.drain(..end.len() - MAX_LOG);
         }
     }
 }
@@ -72,5 +89,28 @@ async fn store<K: Kind>(ctx: &Context, object: &K, job: &Job, text: &str) -> Res
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
         Err(source) => Err(Error::request("create", format!("ConfigMap {name}"), source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_log_the_end_is_kept_however_long_its_lines_are() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let text = "x".repeat(8 << 20) + "\nthe end\n";
+            Ok::<_, Infallible>(Response::new(Body::from(text.into_bytes())))
+        });
+        let pods: Api<Pod> = Api::namespaced(Client::new(service, "marsh"), "marsh");
+        let end = end_of_log(&pods, "heron", &LogParams::default()).await.unwrap();
+        assert!(end.ends_with("x\nthe end\n"), "{}", &end[end.len() - 20..]);
+        assert!((MAX_LOG..=2 * MAX_LOG).contains(&end.len()), "{}", end.len());
     }
 }

@@ -24,19 +24,19 @@ pub mod slots;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
 use crate::context::Context;
 use crate::error::{Category, Error};
+use crate::guarded::Guarded;
 use kind::Kind;
 
 /// One pass over one object.
 ///
 /// # Errors
 /// The first error that stopped it; status tells people what is going on in any case.
-pub async fn reconcile<K: Kind>(guarded: Arc<DeserializeGuard<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: Kind>(guarded: Arc<Guarded<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
     let Some(object) = guard::readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) }; // (client)
     if ctx.written.is_ahead_of(&object, ctx.now()) {
         return Ok(requeue_in(1_000));
@@ -48,14 +48,21 @@ pub async fn reconcile<K: Kind>(guarded: Arc<DeserializeGuard<K>>, ctx: Arc<Cont
     };
     let slots = slots::reserve(&ctx, &seen).await;
     let planned = decide::decide(&seen, slots.available()); // (pure)
-    let stored = persist::persist(&ctx, &seen, planned, slots).await?; // (client)
+    let stored = match persist::persist(&ctx, &seen, planned, slots).await {
+        Ok(stored) => stored, // (client)
+        // What the API server does not take it never will, and people have to see that nothing goes on.
+        Err(error) if error.category() == Category::Permanent && !error.is_about_nothing() => {
+            return Err(report::failed(&ctx, &object, error).await);
+        }
+        Err(error) => return Err(error),
+    };
     let acted = act::act(&ctx, &seen, &stored).await; // (client)
     report::report(&ctx, &seen, &stored, acted).await // (client)
 }
 
 /// What follows a failed pass.
 #[allow(clippy::needless_pass_by_value)] // the signature that kube-runtime asks for
-pub fn error_policy<K>(object: Arc<DeserializeGuard<K>>, error: &Error, _: Arc<Context>) -> Action
+pub fn error_policy<K>(object: Arc<Guarded<K>>, error: &Error, _: Arc<Context>) -> Action
 where
     K: Resource<DynamicType = ()>,
 {

@@ -131,12 +131,12 @@ pub(crate) fn suspended<K: Kind>(stores: &Stores, object: &K, workspace: Option<
 fn owner_holds_back<K: Kind>(stores: &Stores, object: &K) -> Option<String> {
     let uid = object.labels().get(LABEL_OWNER_UID)?;
     let kind = object.labels().get(LABEL_OWNER_KIND).map_or("owner", String::as_str);
-    let own = object.name_any();
-    let (name, deleting, entry) = if let Some(owner) = stores.workflow_by_uid(uid) {
+    let (own, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    let (name, deleting, entry) = if let Some(owner) = stores.workflow_by_uid(&namespace, uid) {
         let step = owner.spec.steps.iter().find(|step| step.applied() == Some((K::KIND, own.as_str())));
         let entry = step.and_then(|step| entry(&owner, |entry| entry.id == step.name));
         (owner.name_any(), owner.metadata.deletion_timestamp.is_some(), entry)
-    } else if let Some(owner) = stores.cluster_by_uid(uid) {
+    } else if let Some(owner) = stores.cluster_by_uid(&namespace, uid) {
         let stands_for = format!("{} {own}", K::KIND);
         // An update that is to come keeps nobody from mending what is there.
         let held = |entry: &StepStatus| entry.phase == StepPhase::Undone || entry.effect == StepEffect::None;

@@ -146,14 +146,15 @@ fn spans<K: Kind>(
 
 /// (pure) Whose spans these are, and below which step of another object they belong.
 fn subject<K: Kind>(stores: &Stores, before: &K, after: &K) -> Subject {
-    let name = after.name_any();
+    let (namespace, name) = (after.namespace().unwrap_or_default(), after.name_any());
+    let owner = after.labels().get(LABEL_OWNER_UID);
     Subject {
         kind: K::KIND,
-        namespace: after.namespace().unwrap_or_default(),
         uid: after.uid().unwrap_or_default(),
         generation: after.meta().generation.unwrap_or(0),
         attempt: reconciling_since(before).or_else(|| reconciling_since(after)),
-        maker: after.labels().get(LABEL_OWNER_UID).and_then(|uid| maker(stores, K::KIND, &name, uid)),
+        maker: owner.and_then(|uid| maker(stores, K::KIND, (&namespace, &name), uid)),
+        namespace,
         name,
     }
 }
@@ -167,21 +168,21 @@ fn reconciling_since<K: Kind>(object: &K) -> Option<Timestamp> {
 
 /// The step that made an object, of a workflow or of a cluster; a cluster may be a workflow's itself. Labels can say
 /// anything, in a circle too: above a cluster only a workflow counts.
-fn maker(stores: &Stores, kind: &str, name: &str, owner: &str) -> Option<Maker> {
-    if let Some(found) = workflow_step(stores, kind, name, owner) {
+fn maker(stores: &Stores, kind: &str, (namespace, name): (&str, &str), owner: &str) -> Option<Maker> {
+    if let Some(found) = workflow_step(stores, kind, (namespace, name), owner) {
         return Some(found);
     }
-    let cluster = stores.cluster_by_uid(owner)?;
+    let cluster = stores.cluster_by_uid(namespace, owner)?;
     let stands_for = format!("{kind} {name}");
     let entry = cluster.run_status()?.steps.iter().find(|entry| entry.why == stands_for)?;
     let above = cluster.labels().get(LABEL_OWNER_UID);
-    let above = above.and_then(|uid| workflow_step(stores, "Cluster", &cluster.name_any(), uid));
+    let above = above.and_then(|uid| workflow_step(stores, "Cluster", (namespace, &cluster.name_any()), uid));
     let top = above.map_or_else(|| (owner.to_owned(), cluster.metadata.generation.unwrap_or(0)), |above| above.top);
     Some(Maker { uid: owner.to_owned(), top, step: entry.id.clone(), run: entry.run })
 }
 
-fn workflow_step(stores: &Stores, kind: &str, name: &str, uid: &str) -> Option<Maker> {
-    let workflow = stores.workflow_by_uid(uid)?;
+fn workflow_step(stores: &Stores, kind: &str, (namespace, name): (&str, &str), uid: &str) -> Option<Maker> {
+    let workflow = stores.workflow_by_uid(namespace, uid)?;
     let step = workflow.spec.steps.iter().find(|step| step.applied() == Some((kind, name)))?;
     let entry = workflow.run_status()?.steps.iter().find(|entry| entry.id == step.name)?;
     let top = (uid.to_owned(), workflow.metadata.generation.unwrap_or(0));

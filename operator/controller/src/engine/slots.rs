@@ -59,7 +59,7 @@ fn open_by_uid(stores: &Stores, namespace: &str) -> BTreeMap<String, usize> {
 }
 
 fn count<K: Kind>(
-    store: &kube::runtime::reflector::Store<kube::core::DeserializeGuard<K>>,
+    store: &kube::runtime::reflector::Store<crate::guarded::Guarded<K>>,
     namespace: &str,
     open: &mut BTreeMap<String, usize>,
 ) {

@@ -3,7 +3,6 @@
 use std::future::Future;
 
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use provisioning_api::ProviderConfig;
 use provisioning_api::conditions::reasons;
@@ -20,6 +19,7 @@ use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, all_in_namespace};
 use crate::engine::observe::reconcile_request;
 use crate::error::Error;
+use crate::guarded::Guarded;
 use crate::watches::Stores;
 use crate::workspace::accounts;
 
@@ -43,7 +43,7 @@ impl Kind for ProviderConfig {
     const KIND: &'static str = "ProviderConfig";
     type Facts = Facts;
 
-    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>> {
+    fn store(stores: &Stores) -> &Store<Guarded<Self>> {
         &stores.provider_configs
     }
 

@@ -34,6 +34,7 @@ use crate::engine::kind::{Kind, WorkspaceView};
 use crate::engine::observe::Seen;
 use crate::engine::report::with_error;
 use crate::error::Error;
+use crate::guarded::Guarded;
 
 /// Recorded objects by `kind/phase`.
 type Records = BTreeMap<String, Value>;
@@ -203,7 +204,9 @@ where
         json!(2),
     );
     let kind = K::kind(&());
-    record(records, &kind, "undecodable", &undecodable::<K>(&broken, "", at(2)));
+    let read: Guarded<K> = serde_json::from_value(serde_json::to_value(&broken).unwrap()).unwrap();
+    let error = read.0.err().unwrap().error;
+    record(records, &kind, "undecodable", &undecodable(&broken, &error, at(2)));
 }
 
 fn all() -> Records {

@@ -6,7 +6,6 @@ mod publish;
 use std::collections::BTreeSet;
 
 use kube::api::Api;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::reasons;
@@ -23,6 +22,7 @@ use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, by_name, held_up_by, in_namespace, stuck};
 use crate::engine::observe::reconcile_request;
 use crate::error::Error;
+use crate::guarded::Guarded;
 use crate::watches::Stores;
 use crate::{batch_workflow, taskserv};
 
@@ -54,7 +54,7 @@ impl Kind for Server {
     const KIND: &'static str = "Server";
     type Facts = Facts;
 
-    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>> {
+    fn store(stores: &Stores) -> &Store<Guarded<Self>> {
         &stores.servers
     }
 

@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ObjectMeta;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::{reasons, types};
@@ -33,6 +32,7 @@ use crate::context::Context;
 use crate::engine::kind::{Kind, Task, WorkspaceView, all_in_namespace, by_name, in_namespace};
 use crate::engine::observe::suspended;
 use crate::error::Error;
+use crate::guarded::Guarded;
 use crate::probes::ask_for_a_look;
 use crate::probing::{self, Opinion, Question};
 use crate::watches::Stores;
@@ -94,7 +94,7 @@ impl Kind for Taskserv {
     const KIND: &'static str = "Taskserv";
     type Facts = Facts;
 
-    fn store(stores: &Stores) -> &Store<DeserializeGuard<Self>> {
+    fn store(stores: &Stores) -> &Store<Guarded<Self>> {
         &stores.taskservs
     }
 

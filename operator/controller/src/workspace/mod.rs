@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use kube::{Resource, ResourceExt};
 use provisioning_api::Workspace;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
@@ -26,12 +25,13 @@ use crate::context::{Context, lock};
 use crate::engine::epoch;
 use crate::engine::kind::{Kind, in_namespace};
 use crate::error::Error;
+use crate::guarded::Guarded;
 
 /// One pass over a Workspace.
 ///
 /// # Errors
 /// The first request that failed.
-pub async fn reconcile(guarded: Arc<DeserializeGuard<Workspace>>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(guarded: Arc<Guarded<Workspace>>, ctx: Arc<Context>) -> Result<Action, Error> {
     let Some(workspace) = readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) };
     let Some(workspace) = finalizer(&ctx, workspace).await? else { return Ok(Action::await_change()) };
     let namespace = workspace.namespace().unwrap_or_default();
@@ -58,13 +58,12 @@ pub(crate) fn standing(workspace: &Workspace) -> Standing {
     }
 }
 
-async fn readable(ctx: &Context, guarded: &DeserializeGuard<Workspace>) -> Result<Option<Workspace>, Error> {
+async fn readable(ctx: &Context, guarded: &Guarded<Workspace>) -> Result<Option<Workspace>, Error> {
     match &guarded.0 {
         Ok(workspace) if workspace.status.as_ref().is_some_and(|status| status.schema > STATUS_SCHEMA) => Ok(None),
         Ok(workspace) => Ok(Some(workspace.clone())),
-        Err(invalid) => {
-            ctx.metrics.undecodable.with_label_values(&["Workspace"]).inc();
-            crate::engine::guard::report::<Workspace>(ctx, guarded.meta(), &invalid.error).await?;
+        Err(unreadable) => {
+            crate::engine::guard::report(ctx, guarded, unreadable).await?;
             Ok(None)
         }
     }

@@ -3,7 +3,7 @@ use provisioning_api::names::{ANNOTATION_APPLIED, LABEL_OWNER_UID};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::watches::{Guarded, caches_of_servers};
+use crate::watches::caches_of_servers;
 
 /// A workflow whose only step, which applies Server `heron`, is in its first run.
 fn morning() -> BatchWorkflow {
