@@ -137,6 +137,8 @@ pub enum Verdict {
     Deleted,
 }
 
+/// From so far ahead on a time was written by a clock that has been set back since: nobody knows how long ago it was.
+pub const CLOCK_TOLERANCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 /// When an object looks again that found no free place in its workspace.
 const PLACE_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 
@@ -297,7 +299,8 @@ impl Pass<'_> {
         let dependents = self.entries.iter().filter(|other| other.is_open());
         let built_on = dependents.filter(|other| other.depends_on.iter().any(|dependency| dependency.step == *id));
         let last = built_on.filter_map(|other| other.started_at.as_ref()).map(|time| time.0.as_second()).max();
-        let Some(last) = last.filter(|last| *last >= self.now.as_second()) else { return false };
+        let soon = self.now.as_second()..self.latest().as_second();
+        let Some(last) = last.filter(|last| soon.contains(last)) else { return false };
         let at = Timestamp::from_second(last.saturating_add(1)).unwrap_or(Timestamp::MAX);
         self.wake(at);
         true
@@ -464,10 +467,16 @@ impl Pass<'_> {
         })
     }
 
+    /// The latest time that a clock which was not set back can have written.
+    fn latest(&self) -> Timestamp {
+        self.now.saturating_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX)
+    }
+
     /// Whether its time has not come; remembers the time.
     pub(crate) fn is_later(&mut self, position: usize) -> bool {
-        let Some(at) = self.entries[position].retry_at.as_ref().map(|time| time.0) else { return false };
-        if at <= self.now {
+        let entry = &self.entries[position];
+        let Some(at) = entry.retry_at.as_ref().map(|time| time.0) else { return false };
+        if at <= self.now || entry.finished_at.as_ref().is_some_and(|ended| ended.0 > self.latest()) {
             return false;
         }
         self.wake(at);

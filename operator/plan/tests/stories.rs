@@ -6,8 +6,9 @@ mod support;
 
 use std::path::Path;
 
+use jiff::SignedDuration;
 use provisioning_api::shared::OnFailure;
-use provisioning_api::steps::FailureClass;
+use provisioning_api::steps::{FailureClass, StepPhase};
 use provisioning_plan::decision::RemovedSteps;
 use provisioning_plan::graph::Gate;
 use support::world::{Crash, Script, World};
@@ -333,6 +334,21 @@ fn without_a_free_place_it_says_so() {
     world.pass();
     world.rest();
     tell("no-free-place", &mut world);
+}
+
+#[test]
+fn a_pause_that_a_clock_a_day_ahead_began_is_not_waited_for_once_the_clock_is_right() {
+    let mut world = World::new("heron create");
+    world.script("heron", 1, Script::fails(1, FailureClass::Transient, "no route"));
+    world.run_for(2);
+    world.pass();
+    assert_eq!(world.phase("heron"), Some(StepPhase::Pending), "{}", world.story());
+    world.now -= SignedDuration::from_mins(30);
+    world.pass();
+    assert_eq!(world.phase("heron"), Some(StepPhase::Pending), "clocks differ a little: {}", world.story());
+    world.now -= SignedDuration::from_hours(24);
+    world.pass();
+    assert_eq!(world.phase("heron"), Some(StepPhase::Running), "{}", world.story());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use provisioning_api::names::{MAX_STEP_MESSAGE, MAX_STEPS};
 use provisioning_api::shared::OnFailure;
 use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus, step_reasons};
-use provisioning_plan::decision::{Decision, Mode, Policy, RemovedSteps, Verdict, decide};
+use provisioning_plan::decision::{CLOCK_TOLERANCE, Decision, Mode, Policy, RemovedSteps, Verdict, decide};
 use provisioning_plan::graph::{Gate, Graph, Step};
 use provisioning_plan::observed::{Observed, RunView};
 use provisioning_plan::summary;
@@ -118,7 +118,8 @@ impl Pass<'_> {
                     Some(Direction::Undo) => old.phase == StepPhase::Undoing,
                     None => false,
                 };
-                let due = old.retry_at.as_ref().is_none_or(|at| at.0 <= self.now);
+                let due = old.retry_at.as_ref().is_none_or(|at| at.0 <= self.now)
+                    || old.finished_at.as_ref().is_some_and(|at| at.0 > self.now + CLOCK_TOLERANCE);
                 let news = self.policy.retry_requested || old.input_hash != entry.input_hash;
                 assert!(due || news || !waited, "{id} was started before its time");
             }
