@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use kube::api::Api;
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::MANAGER;
-use provisioning_api::{BatchWorkflow, ProviderConfig, Taskserv, Workspace};
+use provisioning_api::server::InstalledState;
+use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
 use provisioning_e2e::{Case, DEADLINE, Kind, case, condition, repository};
 use serde_json::{Value, json};
 
@@ -71,6 +72,12 @@ fn a_folder_that_is_applied_twice_changes_nothing() {
         let folder = folder.path().display().to_string();
         apply_as(&case, "from-git", &folder, "").await?;
         case.ready::<BatchWorkflow>("first").await?;
+        // The Server says it a moment after the Taskserv, and is the last to be written.
+        let known = |server: &Server| {
+            let installed = server.status.iter().flat_map(|status| &status.installed);
+            installed.map(|entry| entry.state).eq([InstalledState::Installed])
+        };
+        case.wait_for::<Server>("heron", "known to have Redis", DEADLINE, known).await?;
         let before = case.stays("the workspace at rest", QUIET, || versions(&case)).await?;
         ensure!(before.len() == 7, "{before:?}");
         apply_as(&case, "from-git", &folder, "").await?;

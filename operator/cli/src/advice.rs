@@ -51,10 +51,12 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
             format!("delete the object and apply it again: {program} -n {namespace} delete {target} --wait")
         }
         // One of several steps, where the others go on without it.
-        _ if item.steps().iter().any(has_failed) => format!(
-            "its other steps go on; remove the cause of the one that failed, then have it tried again: \
+        reason if ![reasons::DELETING, reasons::API_ERROR].contains(&reason) && item.steps().iter().any(has_failed) => {
+            format!(
+                "its other steps go on; remove the cause of the one that failed, then have it tried again: \
              {program} -n {namespace} retry {target}"
-        ),
+            )
+        }
         _ => format!("it goes on by itself: {program} -n {namespace} watch {target}"),
     })
 }

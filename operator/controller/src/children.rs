@@ -3,7 +3,9 @@
 pub mod view;
 
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta, Request};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
@@ -17,6 +19,7 @@ use crate::context::Context;
 use crate::engine::kind::{Child, Kind};
 use crate::engine::runs::{Knowledge, RunKey};
 use crate::error::Error;
+use crate::guarded::Guarded;
 
 fn api(ctx: &Context, namespace: &str, kind: &str) -> (Api<DynamicObject>, ApiResource) {
     let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind);
@@ -26,12 +29,19 @@ fn api(ctx: &Context, namespace: &str, kind: &str) -> (Api<DynamicObject>, ApiRe
 
 /// What is there by a child's name, without what is in it: it may be anybody's, and as large as it can be.
 async fn look(
+    ctx: &Context,
     api: &Api<DynamicObject>,
     child: &Child,
     described: &str,
 ) -> Result<Option<PartialObjectMeta<DynamicObject>>, Error> {
-    let found = api.get_metadata_opt(&child.name).await;
-    found.map_err(|source| Error::request("read", described, source))
+    let failed = |source| Error::request("read", described, source);
+    let request = Request::new(api.resource_url()).get_metadata(&child.name, &GetParams::default());
+    let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+    match ctx.client.request::<Guarded<PartialObjectMeta<DynamicObject>>>(request).await {
+        Ok(found) => found.readable(described).map(Some),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(source) => Err(failed(source)),
+    }
 }
 
 /// Deletes an object; the answer, which may be all of it, stays a text.
@@ -59,7 +69,7 @@ pub async fn apply<K: Kind>(
     let namespace = owner.namespace().unwrap_or_default();
     let (api, resource) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = look(&api, child, &name).await?;
+    let found = look(ctx, &api, child, &name).await?;
     let existed = found.is_some();
     if let Some(other) = found.as_ref().filter(|other| !is_ours(owner, *other)) {
         ctx.runs.set(key, Knowledge::Over(taken(owner, other, child)));
@@ -250,7 +260,7 @@ pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKe
     let namespace = owner.namespace().unwrap_or_default();
     let (api, _) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = look(&api, child, &name).await?;
+    let found = look(ctx, &api, child, &name).await?;
     let Some(live) = found.filter(|live| is_ours(owner, live)) else {
         ctx.runs.set(key, Knowledge::Over(Outcome::succeeded()));
         return Ok(true);
@@ -277,7 +287,7 @@ pub async fn delete_named<K: Kind>(ctx: &Context, owner: &K, child: &Child, key:
     let namespace = owner.namespace().unwrap_or_default();
     let (api, _) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = look(&api, child, &name).await?;
+    let found = look(ctx, &api, child, &name).await?;
     let over = |outcome| {
         ctx.runs.set(key.clone(), Knowledge::Over(outcome));
         Ok(true)

@@ -44,6 +44,14 @@ pub enum Error {
         /// Its number.
         format: i32,
     },
+    /// What the API server answered is no object of this operator's, or too large.
+    #[error("the answer about {object} cannot be read: {error}")]
+    Unreadable {
+        /// Which object.
+        object: String,
+        /// Path and words.
+        error: String,
+    },
     /// A pass panicked.
     #[error("a pass ended in a panic: {0}")]
     Panicked(String),
@@ -94,15 +102,19 @@ impl Error {
         match self {
             Error::Conflict { .. } | Error::Superseded { .. } => Category::Conflict,
             Error::Request { source, .. } => match source.as_ref() {
+                // The store's words, for which the API server has code 500.
+                kube::Error::Api(status) if status.message.contains("too large") => Category::Permanent,
                 kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
                     Category::Permanent
                 }
                 _ => Category::Transient,
             },
             Error::Unanswered { .. } => Category::Transient,
-            Error::Encode { .. } | Error::GenerateKey { .. } | Error::Panicked(_) | Error::TooNew { .. } => {
-                Category::Permanent
-            }
+            Error::Encode { .. }
+            | Error::GenerateKey { .. }
+            | Error::Panicked(_)
+            | Error::TooNew { .. }
+            | Error::Unreadable { .. } => Category::Permanent,
         }
     }
 
@@ -167,5 +179,9 @@ mod tests {
             assert_eq!(category(verb, 403), Category::Permanent, "{verb}");
         }
         assert_eq!(category("create", 409), Category::Permanent);
+        assert_eq!(category("update", 500), Category::Transient);
+        let status = kube::core::Status::failure("etcdserver: request is too large", "").with_code(500);
+        let full = Error::request("update", "Server marsh/heron", kube::Error::Api(status.boxed()));
+        assert_eq!(full.category(), Category::Permanent);
     }
 }

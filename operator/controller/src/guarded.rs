@@ -16,11 +16,16 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess,
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::error::Error as Failure;
+
 /// Most values of an object, `managedFields` aside; each map counts for 16. The largest workflow with the largest status
 /// has half as many.
 pub const MAX_VALUES: usize = 100_000;
 /// What a map counts for: it takes as much room as so many numbers.
 const MAP: usize = 16;
+/// Entries of a map that its own price covers, and what each further one counts for: key, value and their places.
+const SMALL: usize = 64;
+const ENTRY: usize = 5;
 /// Deepest nesting. serde_json gives a whole answer up beyond 127 levels, and a list holds its objects two levels down.
 const MAX_DEPTH: u8 = 64;
 /// Most of our own labels, and annotations, that are kept of an object that is too large.
@@ -64,6 +69,17 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
                 Err(Unreadable { metadata, error, is_too_large })
             }
         }))
+    }
+}
+
+impl<K> Guarded<K> {
+    /// The object of an answer.
+    ///
+    /// # Errors
+    /// [`Failure::Unreadable`], with this description of the object.
+    pub fn readable(self, described: &str) -> Result<K, Failure> {
+        let object = described.to_owned();
+        self.0.map_err(|unreadable| Failure::Unreadable { object, error: unreadable.error })
     }
 }
 
@@ -198,7 +214,8 @@ impl<'de> Visitor<'de> for Part<'_> {
                 (At::Object, "metadata") => At::Metadata,
                 _ => At::Inside,
             };
-            let has_room = room.take(1, depth);
+            // A large map costs more by the entry than a small one by itself.
+            let has_room = room.take(if map.len() < SMALL { 1 } else { ENTRY }, depth);
             if (at, key.as_str()) == (At::Metadata, "managedFields") || (at == At::Inside && !has_room) {
                 entries.next_value::<IgnoredAny>()?;
             } else {
@@ -258,6 +275,8 @@ mod tests {
             (crowd(90_000, &json!(0)), true),
             (crowd(300_000, &json!(0)), false),
             (crowd(400, &crowd(400, &json!([]))), false),
+            ((0..10_000).map(|number| (format!("k{number}"), json!("b"))).collect::<Map<_, _>>().into(), true),
+            ((0..30_000).map(|number| (format!("k{number}"), json!("b"))).collect::<Map<_, _>>().into(), false),
         ] {
             let guarded = read(&taskserv(&json!({"a": parameters})));
             assert_eq!(guarded.name_any(), "cache");

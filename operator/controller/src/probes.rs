@@ -25,6 +25,7 @@ use russh::keys::{PublicKey, PublicKeyOrCertificate};
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::guarded::Guarded;
 
 /// Time between two rounds; each Ready server is knocked at once per round.
 const ROUND: Duration = Duration::from_secs(20);
@@ -179,7 +180,7 @@ async fn ask(context: &Context, server: &Server, value: String) {
 /// # Errors
 /// Where the API server refuses.
 pub async fn ask_for_a_look(ctx: &Context, server: &Server, value: &str) -> Result<(), Error> {
-    let api: Api<Server> = Api::namespaced(ctx.client.clone(), &server.namespace().unwrap_or_default());
+    let api: Api<Guarded<Server>> = Api::namespaced(ctx.client.clone(), &server.namespace().unwrap_or_default());
     let name = server.name_any();
     let patch = serde_json::json!({"metadata": {"annotations": {ANNOTATION_RECONCILE: value}}});
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };

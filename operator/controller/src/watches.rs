@@ -28,6 +28,9 @@ use crate::taskserv::{concerns, server_of};
 /// Objects of our kinds in one answer of a list, the text of which is in memory, twice: each may have 1.5 MB.
 pub(crate) const PAGE: u32 = 10;
 
+/// The same of the other kinds: many more, which are small unless somebody who may make Pods means harm.
+const FOREIGN_PAGE: u32 = 50;
+
 /// The caches.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -149,8 +152,8 @@ struct Wakers {
 pub fn start(client: &Client, namespace: &str) -> (Stores, Queues, Vec<tokio::task::JoinHandle<()>>) {
     let (stores, writers) = caches();
     let (wakers, queues) = channels();
-    let managed = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGER}"));
-    let extensions = watcher::Config::default().labels(LABEL_EXTENSION);
+    let managed = watcher::Config::default().page_size(FOREIGN_PAGE).labels(&format!("{LABEL_MANAGED_BY}={MANAGER}"));
+    let extensions = watcher::Config::default().page_size(FOREIGN_PAGE).labels(LABEL_EXTENSION);
     let all = || watcher::Config::default().page_size(PAGE);
     let c = || client.clone();
     let fan = |stores: &Stores, wakers: &Wakers| Fan { stores: stores.clone(), wakers: wakers.clone() };

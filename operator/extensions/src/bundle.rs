@@ -342,14 +342,15 @@ enum Links {
 fn read(path: &Path, links: Links) -> Result<Vec<u8>, BundleError> {
     let failed = |source| read_error(path, source);
     let found = if links == Links::Followed { fs::metadata(path) } else { fs::symlink_metadata(path) };
-    if !found.map_err(failed)?.is_file() {
+    let found = found.map_err(failed)?;
+    if !found.is_file() {
         return Err(BundleError::NotAFile(path.display().to_string()));
     }
     let mut content = Vec::new();
     let limit = u64::try_from(MAX_TOTAL_BYTES).unwrap_or(u64::MAX);
     fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)).map_err(failed)?;
     if content.len() > MAX_TOTAL_BYTES {
-        return Err(BundleError::TooLarge(content.len()));
+        return Err(BundleError::TooLarge(usize::try_from(found.len()).unwrap_or(usize::MAX).max(content.len())));
     }
     Ok(content)
 }

@@ -199,7 +199,7 @@ fn compile(schema: &Value) -> Result<Validator, (String, String)> {
 }
 
 /// What is wrong with a value. The validator gathers all errors before it gives the first one, so where there could be too many
-/// it is asked for one.
+/// it is asked for one; below `anyOf` and `oneOf` it gathers them all the same, as many as the value's bound allows.
 fn errors<'a>(validator: &'a Validator, value: &'a Value, schemas: usize) -> Vec<ValidationError<'a>> {
     if values(value).saturating_mul(schemas) > MAX_COMPARISONS {
         return validator.validate(value).err().into_iter().collect();

@@ -299,8 +299,7 @@ impl Pass<'_> {
         let dependents = self.entries.iter().filter(|other| other.is_open());
         let built_on = dependents.filter(|other| other.depends_on.iter().any(|dependency| dependency.step == *id));
         let last = built_on.filter_map(|other| other.started_at.as_ref()).map(|time| time.0.as_second()).max();
-        let soon = self.now.as_second()..self.latest().as_second();
-        let Some(last) = last.filter(|last| soon.contains(last)) else { return false };
+        let Some(last) = last.filter(|last| *last >= self.now.as_second()) else { return false };
         let at = Timestamp::from_second(last.saturating_add(1)).unwrap_or(Timestamp::MAX);
         self.wake(at);
         true

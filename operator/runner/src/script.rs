@@ -140,7 +140,14 @@ impl ScriptRun<'_> {
             Decision::TakeOutputs => {
                 tracing::info!(run = marker.run, "done by an earlier run; taking its result");
                 let outputs = bounded(marker.outputs.clone()).and_then(|outputs| self.secrets.refuse_in(outputs));
-                let outputs = outputs.map_err(|problem| self.bad_output(&problem))?;
+                let outputs = match outputs {
+                    Ok(outputs) => outputs,
+                    // As of a script that has just ended: the next run starts it anew.
+                    Err(problem) => {
+                        self.mark(server, fence, &seen, Phase::Failed, marker.execution, Outputs::new()).await?;
+                        return Err(self.bad_output(&problem));
+                    }
+                };
                 if marker.run != self.ask.run {
                     self.mark(server, fence, &seen, Phase::Succeeded, marker.execution, outputs.clone()).await?;
                 }

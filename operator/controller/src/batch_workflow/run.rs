@@ -192,7 +192,10 @@ fn check(position: usize, run: &RunAction, offered: &Offered) -> Result<(), Stan
         return Err(Standing::stalled(reasons::UNKNOWN_REFERENCE, text));
     }
     let path = field("parameters");
-    let mut problems: Vec<String> = too_many_parameters(&run.parameters, &path).into_iter().collect();
+    if let Some(text) = too_many_parameters(&run.parameters, &path) {
+        return Err(Standing::stalled(reasons::INVALID, text));
+    }
+    let mut problems: Vec<String> = Vec::new();
     match contents.script_schemas.get(&run.script) {
         Some(schema) => {
             let found = schema.check(&run.parameters).into_iter();

@@ -54,6 +54,7 @@ pub async fn confirm<K: Kind>(
     let name = describe(object);
     let live = api::<K>(ctx, object).get_opt(&object.name_any()).await;
     let live = live.map_err(|source| Error::request("read", &name, source))?;
+    let live = live.map(|live| live.readable(&name)).transpose()?;
     let same = live.filter(|live| live.uid() == object.uid()).is_some_and(|live| {
         let steps = live.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
         steps.iter().any(|found| found.id == step.id && is_the_run(found, step))

@@ -2,6 +2,7 @@
 
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::Request;
 use provisioning_api::names::{FINALIZER, MANAGER};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::Decision;
@@ -14,6 +15,7 @@ use super::runs::{Knowledge, RunKey};
 use super::slots::Reservation;
 use crate::context::Context;
 use crate::error::Error;
+use crate::guarded::Guarded;
 
 /// Longest wait for the answer to a write of status.
 const WRITE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -60,10 +62,9 @@ pub async fn patch_finalizers<K: Kind>(ctx: &Context, object: &K, finalizers: &[
         "finalizers": finalizers,
     }});
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let written: K = api::<K>(ctx, object)
-        .patch(&object.name_any(), &parameters, &Patch::Merge(patch))
-        .await
-        .map_err(|source| Error::request("patch", describe(object), source))?;
+    let written = api::<K>(ctx, object).patch(&object.name_any(), &parameters, &Patch::Merge(patch)).await;
+    let written = written.map_err(|source| Error::request("patch", describe(object), source))?;
+    let written = written.readable(&describe(object))?;
     ctx.written.remember(&written, ctx.now());
     Ok(written)
 }
@@ -105,20 +106,26 @@ pub async fn persist<K: Kind>(
 /// [`Error::Conflict`] where the object changed since it was read.
 pub async fn write_status<K: Kind>(ctx: &Context, object: &K) -> Result<K, Error> {
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    let api = api::<K>(ctx, object);
-    let name = object.name_any();
-    let write = api.replace_status(&name, &parameters, object);
+    let described = format!("status of {}", describe(object));
+    let text = serde_json::to_vec(object).map_err(|source| Error::Encode { object: described.clone(), source })?;
+    let url = api::<K>(ctx, object).resource_url().to_owned();
+    let request = Request::new(url).replace_subresource("status", &object.name_any(), &parameters, text);
+    let refused = |source| Error::request("update", &described, source);
+    let request = request.map_err(|error| refused(kube::Error::BuildRequest(error)))?;
+    let write = ctx.client.request::<Guarded<K>>(request);
     // A request that hangs must not hold the workspace's places for ever. Whether it was applied shows in the cache.
     let written = tokio::time::timeout(WRITE_PATIENCE, write)
         .await
         .map_err(|_| Error::Unanswered { object: describe(object) })?
-        .map_err(|source| Error::request("update", format!("status of {}", describe(object)), source))?;
+        .map_err(refused)?
+        .readable(&described)?;
     ctx.written.remember(&written, ctx.now());
     Ok(written)
 }
 
-/// Typed access to the namespace of an object.
-pub fn api<K: Kind>(ctx: &Context, object: &K) -> Api<K> {
+/// Typed access to the namespace of an object. An answer holds more than was sent: who wrote which field, which others can
+/// make as large as the store takes.
+pub fn api<K: Kind>(ctx: &Context, object: &K) -> Api<Guarded<K>> {
     Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default())
 }
 
