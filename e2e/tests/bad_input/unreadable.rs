@@ -87,32 +87,42 @@ async fn undecodable(case: &Case) -> Result<()> {
 }
 
 async fn undecodable_is_told(case: &Case, name: &str) -> Result<()> {
-    let servers = dynamic(case, "Server");
+    let words = ["spec.deletionPolicy", "Sometimes", "Delete", "Orphan"];
+    let all = [&words[..], &["Correct the field, or upgrade the operator"]].concat();
+    unreadable_is_told(case, "an undecodable object", ("Server", name), "spec.deletionPolicy", &all).await?;
+    case.why::<Server>("an undecodable object", name, &words).await
+}
+
+/// Waits until an object that can't be read is Stalled for that, with these words, and notes it in the table.
+async fn unreadable_is_told(
+    case: &Case,
+    about: &str,
+    (kind, name): (&str, &str),
+    field: &str,
+    words: &[&str],
+) -> Result<()> {
+    let objects = dynamic(case, kind);
     let stalled = case
-        .until("told as undecodable", DEADLINE, || async {
-            let object = servers.get(name).await?;
+        .until("told as unreadable", DEADLINE, || async {
+            let object = objects.get(name).await?;
             let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
             let stalled = conditions.unwrap_or_default().into_iter().find(|it| it["type"] == types::STALLED);
-            Ok(stalled.ok_or_else(|| format!("{:#}", object.data)))
+            Ok(stalled.ok_or_else(|| format!("{:#}", object.data["status"])))
         })
         .await?;
     assert_eq!(stalled["reason"], reasons::UNDECODABLE);
     let message = stalled["message"].as_str().unwrap_or_default().to_owned();
-    let row = Row {
-        case: "an undecodable object".to_owned(),
-        object: format!("Server {name}"),
-        reason: reasons::UNDECODABLE.to_owned(),
-        field: "spec.deletionPolicy".to_owned(),
-        message: message.clone(),
-    };
-    row.write()?;
-    case.why::<Server>("an undecodable object", name, &["spec.deletionPolicy", "Sometimes", "Delete", "Orphan"])
-        .await?;
-    let way_out = "Correct the field, or upgrade the operator";
-    for words in ["spec.deletionPolicy", "Sometimes", "Delete", "Orphan", way_out] {
+    for words in words {
         ensure!(message.contains(words), "{words:?} is not in the message: {message}");
     }
-    Ok(())
+    let row = Row {
+        case: about.to_owned(),
+        object: format!("{kind} {name}"),
+        reason: reasons::UNDECODABLE.to_owned(),
+        field: field.to_owned(),
+        message,
+    };
+    row.write()
 }
 
 #[test]
@@ -127,24 +137,7 @@ fn an_object_without_end_is_told_and_stops_no_other() {
         // Not by kubectl, which would put all of it into an annotation too.
         taskservs.create(&PostParams::default(), &serde_json::from_value(crowd)?).await?;
         let words = ["more than 100000 values", "Take out of its spec what is too much"];
-        let stalled = case
-            .until("told as too large", DEADLINE, || async {
-                let object = taskservs.get("crowd").await?;
-                let told = object.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
-                let stalled = told.unwrap_or_default().into_iter().find(|it| it["type"] == types::STALLED);
-                Ok(stalled.ok_or_else(|| format!("{:#}", object.data["status"])))
-            })
-            .await?;
-        let message = stalled["message"].as_str().unwrap_or_default();
-        ensure!(words.iter().all(|words| message.contains(words)), "{message}");
-        let row = Row {
-            case: "an object without end".to_owned(),
-            object: "Taskserv crowd".to_owned(),
-            reason: reasons::UNDECODABLE.to_owned(),
-            field: "spec.parameters".to_owned(),
-            message: message.to_owned(),
-        };
-        row.write()?;
+        unreadable_is_told(&case, "an object without end", ("Taskserv", "crowd"), "spec.parameters", &words).await?;
         // No case for the tests of the command line: it would be a record of megabytes.
         let said = case.provisioning(&["why", "taskserv/crowd"]).await?.success()?;
         ensure!(words.iter().all(|words| said.contains(words)), "{said}");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kube::core::Status;
+
 /// An error of a pass: verb and object.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -102,8 +104,7 @@ impl Error {
         match self {
             Error::Conflict { .. } | Error::Superseded { .. } => Category::Conflict,
             Error::Request { source, .. } => match source.as_ref() {
-                // The store's words, for which the API server has code 500.
-                kube::Error::Api(status) if status.message.contains("too large") => Category::Permanent,
+                kube::Error::Api(status) if is_too_large(status) => Category::Permanent,
                 kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
                     Category::Permanent
                 }
@@ -152,6 +153,11 @@ impl Error {
     }
 }
 
+/// Whether the store has no room for what was to be written: its own words, for which the API server has code 500.
+pub fn is_too_large(status: &Status) -> bool {
+    status.message.contains("too large")
+}
+
 impl Category {
     /// Value of the metric label `category`.
     pub fn label(self) -> &'static str {
@@ -168,7 +174,7 @@ mod tests {
     use super::*;
 
     fn category(verb: &'static str, code: u16) -> Category {
-        let status = kube::core::Status::failure("words", "Reason").with_code(code);
+        let status = Status::failure("words", "Reason").with_code(code);
         Error::request(verb, "Server marsh/heron", kube::Error::Api(status.boxed())).category()
     }
 
@@ -180,7 +186,7 @@ mod tests {
         }
         assert_eq!(category("create", 409), Category::Permanent);
         assert_eq!(category("update", 500), Category::Transient);
-        let status = kube::core::Status::failure("etcdserver: request is too large", "").with_code(500);
+        let status = Status::failure("etcdserver: request is too large", "").with_code(500);
         let full = Error::request("update", "Server marsh/heron", kube::Error::Api(status.boxed()));
         assert_eq!(full.category(), Category::Permanent);
     }

@@ -12,14 +12,13 @@ use std::fmt;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use provisioning_api::names::GROUP;
-use serde::de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::error::Error as Failure;
+use crate::error::Error;
 
-/// Most values of an object, `managedFields` aside; each map counts for 16. The largest workflow with the largest status
-/// has half as many.
+/// Most values of an object, `managedFields` aside; each map counts for 16.
 pub const MAX_VALUES: usize = 100_000;
 /// What a map counts for: it takes as much room as so many numbers.
 const MAP: usize = 16;
@@ -76,10 +75,10 @@ impl<K> Guarded<K> {
     /// The object of an answer.
     ///
     /// # Errors
-    /// [`Failure::Unreadable`], with this description of the object.
-    pub fn readable(self, described: &str) -> Result<K, Failure> {
+    /// [`Error::Unreadable`], with this description of the object.
+    pub fn readable(self, described: &str) -> Result<K, Error> {
         let object = described.to_owned();
-        self.0.map_err(|unreadable| Failure::Unreadable { object, error: unreadable.error })
+        self.0.map_err(|unreadable| Error::Unreadable { object, error: unreadable.error })
     }
 }
 

@@ -13,7 +13,7 @@ use super::kind::Kind;
 use super::notices::Notice;
 use super::report::event;
 use crate::context::{Context, lock};
-use crate::error::Error;
+use crate::error::{Error, is_too_large};
 use crate::guarded::{Guarded, Unreadable};
 
 /// Most objects that are remembered as told to be too large.
@@ -32,10 +32,7 @@ pub async fn readable<K: Kind>(ctx: &Context, guarded: &Guarded<K>) -> Result<Op
                 return Ok(None);
             }
             // Labels, which can be too many as well, are not of a generation.
-            let mut told = lock(&ctx.too_large);
-            if !told.is_empty() {
-                told.remove(&generation(object));
-            }
+            lock(&ctx.too_large).remove(&generation(object));
             Ok(Some(object.clone()))
         }
         Err(unreadable) => {
@@ -69,9 +66,9 @@ pub async fn report<K: Resource<DynamicType = ()>>(
     guarded: &Guarded<K>,
     unreadable: &Unreadable,
 ) -> Result<(), Error> {
-    let Unreadable { metadata: meta, error, is_too_large } = unreadable;
+    let Unreadable { metadata: meta, error, is_too_large: without_end } = unreadable;
     ctx.metrics.undecodable.with_label_values(&[K::kind(&()).as_ref()]).inc();
-    if *is_too_large {
+    if *without_end {
         return too_large(ctx, guarded, error).await;
     }
     let (name, namespace) = (meta.name.clone().unwrap_or_default(), meta.namespace.clone().unwrap_or_default());
@@ -121,7 +118,7 @@ async fn too_large<K: Resource<DynamicType = ()>>(
     };
     match answer {
         // Nor is there room for the words in one that is as large as the store takes; the log has them.
-        Err(kube::Error::Api(status)) if status.code == 404 || status.message.contains("too large") => {}
+        Err(kube::Error::Api(status)) if status.code == 404 || is_too_large(&status) => {}
         answer => answer.map_err(|source| Error::request("patch", format!("status of {object}"), source))?,
     }
     let mut all = lock(&ctx.too_large);

@@ -108,7 +108,7 @@ pub async fn write_status<K: Kind>(ctx: &Context, object: &K) -> Result<K, Error
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let described = format!("status of {}", describe(object));
     let text = serde_json::to_vec(object).map_err(|source| Error::Encode { object: described.clone(), source })?;
-    let url = api::<K>(ctx, object).resource_url().to_owned();
+    let url = K::url_path(&(), object.namespace().as_deref());
     let request = Request::new(url).replace_subresource("status", &object.name_any(), &parameters, text);
     let refused = |source| Error::request("update", &described, source);
     let request = request.map_err(|error| refused(kube::Error::BuildRequest(error)))?;
