@@ -331,6 +331,8 @@ fn a_spec_over_a_bound_is_refused_by_the_api_server() {
             spec.remove("providerSize");
         }
         let long = "h".repeat(64);
+        // Shorter than any allowed name too: told is what it has to begin with, not how long it has to be.
+        let secret = json!({"password": {"secretName": "mine", "key": "password"}});
         let bounds = [
             (workspace, "spec.parallelism", "256"),
             (sized, "spec.size.cores", "256"),
@@ -339,6 +341,7 @@ fn a_spec_over_a_bound_is_refused_by_the_api_server() {
             (case.redis_on("cache", &names), "spec.servers", "32"),
             (with(case.redis_on("cache", &["s"]), "/spec/parameters", json!(parameters)), "spec.parameters", "64"),
             (case.server(&long), "name", "63"),
+            (with(case.redis_on("cache", &["s"]), "/spec/secretParameters", secret), "secretName", "'^taskserv-"),
         ];
         for (object, field, bound) in bounds {
             let status = refused(&case, &object).await?;

@@ -144,7 +144,7 @@ pub struct ExtensionReference {
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
     /// Name of the Secret. It begins with `taskserv-`, so that no other Secret can be brought to a server.
-    #[schemars(length(min = 10, max = 253), regex(pattern = r"^taskserv-[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = r"^taskserv-[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub secret_name: String,
     /// Key in the Secret, for example `password`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]

@@ -561,8 +561,6 @@ impl Pass<'_> {
 
     fn forward_verdict(&self) -> Verdict {
         let in_phase = |phase: StepPhase| self.entries.iter().find(move |entry| entry.phase == phase);
-        let open: Vec<&str> =
-            self.entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.id.as_str()).collect();
         let removed = |entry: &StepStatus| self.graph.get(&entry.id).is_none();
         let undo = match self.policy.removed {
             RemovedSteps::Undo => undo::due(&self.entries).into_iter().filter(|entry| removed(entry)).collect(),
@@ -576,9 +574,9 @@ impl Pass<'_> {
         let mut moving = self.entries.iter().filter(|entry| moves(entry));
         let retrying = moving.clone().find(|entry| !entry.is_open() && entry.retry_at.is_some());
         let pending = moving.any(|entry| entry.phase == StepPhase::Pending) || !undo.is_empty();
-        if !open.is_empty() {
+        if let Some(runs) = open_text(&self.entries) {
             let also = failure.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
-            return Verdict::Running(format!("running {}{also}", open.join(", ")));
+            return Verdict::Running(format!("{runs}{also}"));
         }
         if let (true, Some(why)) = (pending, &self.policy.suspended) {
             return Verdict::Suspended(why.clone());
@@ -635,6 +633,21 @@ pub(crate) fn failure_text(entry: &StepStatus) -> String {
         | StepPhase::Undone => "step",
     };
     format!("{what} '{}' failed{class}: {words}", entry.id)
+}
+
+/// What goes on, by direction: `running a, b; undoing c`. None where nothing is open.
+pub(crate) fn open_text(entries: &[StepStatus]) -> Option<String> {
+    let heading = |direction: Direction| {
+        let open = entries.iter().filter(|entry| entry.open_direction() == Some(direction));
+        let ids: Vec<&str> = open.map(|entry| entry.id.as_str()).collect();
+        let verb = match direction {
+            Direction::Forward => "running",
+            Direction::Undo => "undoing",
+        };
+        (!ids.is_empty()).then(|| format!("{verb} {}", ids.join(", ")))
+    };
+    let parts: Vec<String> = [Direction::Forward, Direction::Undo].into_iter().filter_map(heading).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Whether servers remember what a run of this action did, and answer the next one with it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::steps::{Direction, StepEffect, StepPhase, StepStatus, UndoAction};
 
-use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, undo_retry};
+use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, open_text, undo_retry};
 use crate::graph::Gate;
 use crate::retry::{AfterFailure, after_failure};
 use crate::settle::cut;
@@ -228,9 +228,8 @@ fn nothing_left(entry: &mut StepStatus, what: &str) {
 pub(crate) fn verdict(entries: &[StepStatus], waiting: &BTreeMap<String, String>) -> Verdict {
     let stuck = entries.iter().find(|entry| entry.phase == StepPhase::UndoFailed && is_owed(entry));
     let also = stuck.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
-    let open: Vec<&str> = entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.id.as_str()).collect();
-    if !open.is_empty() {
-        return Verdict::Deleting(format!("waits for {}{also}", open.join(", ")));
+    if let Some(runs) = open_text(entries) {
+        return Verdict::Deleting(format!("{runs}{also}"));
     }
     let due = due(entries);
     if let Some(entry) = due.iter().find(|entry| entry.phase == StepPhase::Undoing && entry.class.is_some()) {

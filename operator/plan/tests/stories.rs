@@ -1,4 +1,4 @@
-//! Golden logs of whole runs. `UPDATE_GOLDEN=1` writes them; without, they are compared.
+//! Golden logs of whole runs. `GOLDEN=write` writes them; without, they are compared.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 #![allow(clippy::disallowed_methods)] // the planner does no I/O; its golden files need it
 
@@ -16,12 +16,12 @@ use support::world::{Crash, Script, World};
 fn tell(name: &str, world: &mut World) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
     let story = world.story();
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
         std::fs::write(&path, story).unwrap();
         return;
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(story, golden, "{name} differs; UPDATE_GOLDEN=1 writes {}", path.display());
+    assert_eq!(story, golden, "{name} differs; GOLDEN=write writes {}", path.display());
 }
 
 const FIRST: &str = "heron apply

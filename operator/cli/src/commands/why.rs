@@ -362,6 +362,15 @@ Log: provisioning -n first logs providerconfig/local --step describe
     }
 
     #[tokio::test]
+    async fn what_is_uninstalled_is_not_said_to_be_installed() {
+        let undoing = step("install/heron", "Install", "Undoing");
+        let (text, _, _) =
+            why("tsv/redis", &[taskserv(("False", "Deleting", "undoing install/heron"), json!([undoing]))]).await;
+        let line = "taskserv/redis: not Ready (Deleting), step install/heron (Undoing): undoing install/heron\n";
+        assert!(text.starts_with(line), "{text}");
+    }
+
+    #[tokio::test]
     async fn what_does_not_exist_is_the_end() {
         let words = "there is no Workspace in this namespace: create one named 'workspace'";
         let heron = server("heron", ("False", "NoWorkspace", words), json!([]));

@@ -637,7 +637,7 @@ fn a_child_that_cannot_be_taken_down_is_the_cause_that_a_deletion_tells() {
         world.pass().standing
     };
     let moving = linger("Deleting");
-    assert_eq!(moving, Standing::reconciling(reasons::DELETING, "waits for taskserv/proxy"));
+    assert_eq!(moving, Standing::reconciling(reasons::DELETING, "undoing taskserv/proxy"));
     let stuck = linger("StepFailed");
     let told = format!("Taskserv 'marsh-proxy' is Stalled: {words}");
     assert_eq!(stuck, Standing::stalled(reasons::DEPENDENCY_STALLED, told));
@@ -667,7 +667,7 @@ fn what_leaves_a_cluster_and_is_stuck_is_told_once_nothing_else_is_going_on() {
         }
         world.pass().standing
     };
-    let moving = Standing::reconciling(reasons::RUNNING, "running server/marsh-web-1, server/marsh-web-2");
+    let moving = Standing::reconciling(reasons::RUNNING, "undoing server/marsh-web-1, server/marsh-web-2");
     assert_eq!(linger(["StepFailed", "Deleting"]), moving);
     let told = "Server 'marsh-web-1' is Stalled: the zone is closed";
     assert_eq!(linger(["StepFailed", "StepFailed"]), Standing::stalled(reasons::DEPENDENCY_STALLED, told));
