@@ -33,6 +33,9 @@ const ROUND: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Silent rounds before it is reported: a reboot takes less.
 const SILENCES: u32 = 2;
+/// One that stays silent after that is knocked at in each of so many rounds only: it may have been shut off from the operator
+/// for good, and a thousand such servers of one workspace would make the rounds of all last minutes.
+const SELDOM: u64 = 6;
 /// Knocks at the same time.
 const CONCURRENCY: usize = 32;
 /// A server that failed because it could not be reached is looked at again after this time.
@@ -46,6 +49,7 @@ const SECOND_CHANCE_MARK: &str = "second-chance/";
 struct Memory {
     silences: BTreeMap<String, u32>,
     reported: BTreeSet<(String, String)>,
+    rounds: u64,
 }
 
 /// Knocks until the process ends.
@@ -65,6 +69,7 @@ async fn round(context: &Context, memory: &mut Memory) {
     let alive: BTreeSet<String> = servers.iter().filter_map(ResourceExt::uid).collect();
     memory.silences.retain(|uid, _| alive.contains(uid));
     memory.reported.retain(|(uid, _)| alive.contains(uid));
+    memory.rounds += 1;
     let now = context.now();
     for server in &servers {
         let Some(failed_at) = due_for_second_chance(server, now) else { continue };
@@ -78,11 +83,16 @@ async fn round(context: &Context, memory: &mut Memory) {
         }
     }
     let ready = servers.into_iter().filter(|server| server.is_ready() && server.metadata.deletion_timestamp.is_none());
-    let knocks = ready.filter_map(|server| {
-        let status = server.status.as_ref()?;
-        let (address, key) = (status.addresses.first()?.address.clone(), status.host_key.clone()?);
-        Some(async move { (knock(&address, &key).await, server, address) })
-    });
+    let knocks: Vec<_> = ready
+        .filter_map(|server| {
+            let status = server.status.as_ref()?;
+            let (address, key) = (status.addresses.first()?.address.clone(), status.host_key.clone()?);
+            if !memory.is_due(&server.uid().unwrap_or_default(), &address) {
+                return None;
+            }
+            Some(async move { (knock(&address, &key).await, server, address) })
+        })
+        .collect();
     let mut answers = futures::stream::iter(knocks).buffer_unordered(CONCURRENCY);
     while let Some((answer, server, address)) = answers.next().await {
         let uid = server.uid().unwrap_or_default();
@@ -94,6 +104,13 @@ async fn round(context: &Context, memory: &mut Memory) {
 }
 
 impl Memory {
+    /// Whether a server is knocked at in this round.
+    fn is_due(&self, uid: &str, address: &str) -> bool {
+        // Each in a round of its own, not all in the same one.
+        let turn = uid.bytes().fold(self.rounds, |sum, byte| sum + u64::from(byte));
+        turn.is_multiple_of(SELDOM) || !self.reported.contains(&(uid.to_owned(), address.to_owned()))
+    }
+
     /// Takes note of one knock; true: it has to be reported.
     fn hear(&mut self, uid: &str, address: &str, answer: Answer) -> bool {
         let key = (uid.to_owned(), address.to_owned());
@@ -205,6 +222,30 @@ mod tests {
         assert!(!memory.hear("u", "10.0.0.5", Answer::Itself));
         assert!(!memory.hear("u", "10.0.0.5", Answer::Silence));
         assert!(memory.hear("u", "10.0.0.5", Answer::Silence));
+    }
+
+    #[test]
+    fn one_that_is_silent_for_good_is_knocked_at_in_few_rounds_and_each_in_its_own() {
+        let mut memory = Memory::default();
+        let uids: Vec<String> = (100..700).map(|number| format!("uid-{number}")).collect();
+        let due = |memory: &Memory| uids.iter().filter(|uid| memory.is_due(uid, "10.0.0.5")).count();
+        assert_eq!(due(&memory), uids.len(), "nothing is known of them yet");
+        for uid in &uids {
+            memory.hear(uid, "10.0.0.5", Answer::Silence);
+            memory.hear(uid, "10.0.0.5", Answer::Silence);
+        }
+        let by_round: Vec<usize> = (0..SELDOM)
+            .map(|round| {
+                memory.rounds = round;
+                due(&memory)
+            })
+            .collect();
+        assert_eq!(by_round.iter().sum::<usize>(), uids.len(), "each once: {by_round:?}");
+        assert!(by_round.iter().all(|count| *count < uids.len() / 3), "{by_round:?}");
+        assert!(memory.is_due(&uids[0], "10.0.0.6"), "its new address is another matter");
+        let answered = uids.iter().find(|uid| !memory.is_due(uid, "10.0.0.5")).unwrap();
+        memory.hear(answered, "10.0.0.5", Answer::Itself);
+        assert!(memory.is_due(answered, "10.0.0.5"));
     }
 
     #[test]

@@ -42,6 +42,8 @@ const SURVEY: Duration = Duration::from_secs(3);
 const PLACES: usize = 64;
 /// Questions at the same time of one workspace: a hundred dead servers of one do not keep another waiting.
 const PLACES_OF_ONE: usize = 16;
+/// Places that only a workspace gets which has none: nor do the dead servers of several keep another one waiting.
+const PLACES_FOR_FIRSTS: usize = 16;
 
 /// uid of the Taskserv, Server, the extension where it is not the Taskserv's own, probe.
 type Key = (String, String, Option<String>, String);
@@ -151,6 +153,7 @@ fn seed((uid, server, required, probe): &Key) -> String {
 }
 
 /// Something to ask.
+#[derive(Clone)]
 struct Found {
     namespace: String,
     taskserv: String,
@@ -177,7 +180,10 @@ struct Places {
 impl Places {
     fn take(&mut self, namespace: &str) -> Option<Place> {
         let of_one = self.by_workspace.entry(namespace.to_owned()).or_default();
-        let is_free = Arc::strong_count(&self.all) <= PLACES && Arc::strong_count(of_one) <= PLACES_OF_ONE;
+        // The first token of each is the one that is kept here.
+        let taken = |token: &Arc<()>| Arc::strong_count(token) - 1;
+        let most = if taken(of_one) == 0 { PLACES } else { PLACES - PLACES_FOR_FIRSTS };
+        let is_free = taken(&self.all) < most && taken(of_one) < PLACES_OF_ONE;
         is_free.then(|| (self.all.clone(), of_one.clone()))
     }
 

@@ -278,7 +278,7 @@ async fn a_probe_is_asked_every_ten_seconds_give_or_take_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_workspace_cannot_take_all_places() {
+async fn slow_workspaces_cannot_take_all_places() {
     let bench = Bench::new();
     let found = |namespace: &str, count: usize| {
         let each = (0..count).map(|number| {
@@ -291,19 +291,30 @@ async fn one_workspace_cannot_take_all_places() {
         });
         each.collect::<Vec<_>>()
     };
-    let workspaces = ["fen", "marsh", "moor", "bog", "mere"];
-    let all: Vec<_> = workspaces.iter().flat_map(|name| found(name, 100)).collect();
-    bench.probing.take_over(all, Instant::now(), &bench.metrics.probes);
+    let slow = ["fen", "marsh", "moor", "bog"];
+    let all: Vec<_> = slow.iter().flat_map(|name| found(name, 100)).collect();
+    bench.probing.take_over(all.clone(), Instant::now(), &bench.metrics.probes);
     tokio::time::advance(PERIOD).await;
     let mut places = Places::default();
-    let taken = bench.probing.due(Instant::now(), &mut places);
-    assert_eq!(taken.len(), PLACES);
-    for name in workspaces {
-        assert!(taken.iter().filter(|(key, ..)| key.0 == name).count() <= PLACES_OF_ONE, "{name}");
+    let mut taken = bench.probing.due(Instant::now(), &mut places);
+    let of = |name: &str, taken: &[(Key, Question, Place)]| taken.iter().filter(|(key, ..)| key.0 == name).count();
+    assert!((PLACES - PLACES_FOR_FIRSTS..=PLACES).contains(&taken.len()), "{}", taken.len());
+    for name in slow {
+        assert!((1..=PLACES_OF_ONE).contains(&of(name, &taken)), "{name}");
     }
-    assert!(bench.probing.due(Instant::now(), &mut places).is_empty(), "all places are taken");
-    drop(taken);
+    assert!(bench.probing.due(Instant::now(), &mut places).is_empty(), "the rest is not for these");
+
+    // None of theirs has ended yet: one that comes now is asked all the same, though not all of it at once.
+    let all = [all, found("mere", 100)].concat();
+    bench.probing.take_over(all, Instant::now(), &bench.metrics.probes);
+    tokio::time::advance(PERIOD).await;
+    let first = bench.probing.due(Instant::now(), &mut places);
+    assert_eq!((first.len(), of("mere", &first)), (1, 1));
+
+    let most = taken.len();
+    drop(first);
+    taken.clear();
     places.forget_idle();
     assert!(places.by_workspace.is_empty());
-    assert_eq!(bench.probing.due(Instant::now(), &mut places).len(), PLACES, "places are free again");
+    assert!(bench.probing.due(Instant::now(), &mut places).len() >= most, "places are free again");
 }
