@@ -25,6 +25,23 @@ var everyKind = []string{
 	"ready-for-the-generation-before", "deletion-not-seen-yet", "deleting",
 }
 
+// reasonsOf are the reasons that condition Ready of a kind can have. What steps and deletions have is in everyRun.
+var reasonsOf = map[string][]string{
+	"Workspace":      {"Succeeded", "Suspended", "Undecodable", "Deleting"},
+	"ProviderConfig": append([]string{"Deleting"}, everyRun...),
+	"Server":         append([]string{"UnknownReference", "DependencyStalled", "NameConflict", "ServerGone"}, withUndo...),
+	"Taskserv":       append([]string{"UnknownReference", "DependencyStalled", "Cycle", "Unhealthy"}, withUndo...),
+	"BatchWorkflow":  append([]string{"UnknownReference", "DependencyStalled", "Cycle", "Unhealthy", "NameConflict", "Paused"}, withUndo...),
+	"Cluster":        append([]string{"UnknownReference", "DependencyStalled", "Cycle", "Unhealthy", "NameConflict"}, withUndo...),
+}
+
+var everyRun = []string{
+	"Succeeded", "Running", "Retrying", "Waiting", "Suspended", "ApiError",
+	"StepFailed", "Invalid", "NoWorkspace", "Undecodable",
+}
+
+var withUndo = append([]string{"Deleting", "DeletionBlocked"}, everyRun...)
+
 // inEventsOnly are the reasons that no condition has.
 var inEventsOnly = []string{"StatusTooNew"}
 
@@ -168,6 +185,24 @@ func TestEachReasonOfTheClosedListIsRecordedAndNoOther(t *testing.T) {
 	}
 	for _, complaint := range unmatched(listed, "is in no recorded object", seen, "is not in the list") {
 		t.Error(complaint)
+	}
+}
+
+func TestEachKindIsRecordedWithEachReasonThatItCanHave(t *testing.T) {
+	objects := recorded(t)
+	for _, kind := range kinds(t) {
+		listed, seen := make(map[string]bool), make(map[string]bool)
+		for _, reason := range reasonsOf[kind] {
+			listed[reason] = true
+		}
+		for _, object := range objects {
+			if reason, found := condition(object, "Ready")["reason"]; found && object.GetKind() == kind {
+				seen[fmt.Sprint(reason)] = true
+			}
+		}
+		for _, complaint := range unmatched(listed, "is not recorded", seen, "is recorded and not in reasonsOf") {
+			t.Errorf("%s: reason %s", kind, complaint)
+		}
 	}
 }
 

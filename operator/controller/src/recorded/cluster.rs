@@ -67,6 +67,14 @@ impl Recorded for Cluster {
         add("dependency-stalled", &now(beside(Some(stuck), &ready())));
         let nobody = Facts { known_servers: vec!["green-server".to_owned()], ..beside(None, &ready()) };
         add("unknown-reference", &pass(Seen { facts: nobody, ..scene(&fresh) }, for_good).next);
+        let mut circle = Self::spec();
+        circle["taskservs"][0]["dependsOn"] = json!([{"taskserv": "proxy"}]);
+        let proxy = json!({"name": "proxy", "group": "web", "extension": {"name": "haproxy"},
+            "dependsOn": [{"taskserv": "nginx"}]});
+        circle["taskservs"].as_array_mut().unwrap().push(proxy);
+        add("cycle", &pass(scene(&new::<Self>(&circle)), for_good).next);
+        let long = with(&fresh, "/spec/taskservs/0/name", json!("n".repeat(58)));
+        add("invalid", &pass(scene(&long), for_good).next);
         let taken = |step: &StepStatus| match step.id.starts_with("taskserv/") {
             true => Outcome::failed(
                 FailureClass::Invalid,

@@ -19,9 +19,6 @@ use crate::engine::observe::Seen;
 use crate::probing::{Opinion, Question};
 use crate::taskserv::Facts;
 
-const MANIFEST: &str =
-    "apiVersion: extension.provisioning.dev/v1alpha1\nkind: Extension\nname: redis\nversion: 0.2.0\n";
-
 fn digest() -> String {
     format!("sha256:{}", "5".repeat(64))
 }
@@ -47,6 +44,16 @@ fn listing(taskserv: &Taskserv) -> Server {
     server
 }
 
+/// A bundle on the shelf, with this line more in its manifest.
+fn offered(name: &str, line: &str) -> Offered {
+    let manifest = format!(
+        "apiVersion: extension.provisioning.dev/v1alpha1\nkind: Extension\nname: {name}\nversion: 0.2.0\n{line}\n"
+    );
+    let manifest = Some(Manifest::from_yaml(&manifest).unwrap());
+    let contents = Arc::new(Contents { manifest, schema: None, ..Contents::default() });
+    Offered { name: name.to_owned(), version: "0.2.0".to_owned(), digest: digest(), contents }
+}
+
 fn beside(server: Option<Server>) -> Facts {
     Facts {
         members: Ok(vec!["blue-server".to_owned()]),
@@ -56,16 +63,7 @@ fn beside(server: Option<Server>) -> Facts {
         peers: BTreeMap::new(),
         known_servers: vec!["blue-server".to_owned()],
         unreadable: BTreeSet::new(),
-        bundles: vec![Offered {
-            name: "redis".to_owned(),
-            version: "0.2.0".to_owned(),
-            digest: digest(),
-            contents: Arc::new(Contents {
-                manifest: Some(Manifest::from_yaml(MANIFEST).unwrap()),
-                schema: None,
-                ..Contents::default()
-            }),
-        }],
+        bundles: vec![offered("redis", "")],
         probes: Vec::new(),
     }
 }
@@ -92,6 +90,9 @@ impl Recorded for Taskserv {
             "invalid",
             &pass(scene(&with(&fresh, "/spec/extension", json!({"name": "redis", "version": "soon"}))), for_good).next,
         );
+        let circle = vec![offered("redis", "requires: [{name: os}]"), offered("os", "requires: [{name: redis}]")];
+        let circle = Facts { bundles: circle, ..beside(Some(ready())) };
+        add("cycle", &pass(Seen { facts: circle, ..scene(&fresh) }, for_good).next);
         let script = |_: &StepStatus| Outcome::failed(FailureClass::ScriptFailed, "ExitCode", "apt-get ended with 100");
         let question = Question {
             server: "blue-server".to_owned(),
