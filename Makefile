@@ -14,7 +14,7 @@ INSTANCE ?= demo
 EXAMPLE ?= shop
 RUNS ?= 20
 
-.PHONY: help demo demo-down test build images chart generate bench verify-generated check-layers lint unit gitops gitops-generate e2e crash shop-kills bad-input newcomer clean conformance book
+.PHONY: help demo demo-down demo-time test build images chart generate bench verify-generated check-layers lint unit gitops gitops-generate e2e crash shop-kills bad-input newcomer upgrade clean conformance book
 
 ## help: this list
 help:
@@ -27,6 +27,10 @@ demo: build
 ## demo-down: take the demo down in reverse order, whichever it is, and stop its Kubernetes
 demo-down:
 	scripts/demo-down $(INSTANCE)
+
+## demo-time: the demo on an instance of its own, which fails where it takes longer than it may, and down again (root)
+demo-time: build
+	scripts/demo-time
 
 ## build: binaries, embedded Kubernetes and images, all cached per user; leaves target/bin/provisioning
 build: packages
@@ -46,6 +50,7 @@ test: packages
 	scripts/step "chart" $(MAKE) chart-lint chart-test
 	scripts/step "platform" $(MAKE) platform-test
 	scripts/step "end to end" $(MAKE) e2e
+	scripts/step "demo in its time" scripts/demo-time
 
 ## unit: tests without a cluster
 unit:
@@ -67,6 +72,12 @@ conformance:
 ## e2e: the whole on a real Kubernetes with real servers (root)
 e2e:
 	scripts/e2e
+
+## upgrade: the chart's life, upgraded in mid-run from the operator of an earlier commit: make upgrade FROM=COMMIT (root; 8 minutes)
+upgrade:
+	scripts/previous '$(FROM)' target/previous
+	$(MAKE) build
+	PREVIOUS=target/previous scripts/e2e chart
 
 ## crash: only faults in mid-run: kills, reboots, restarts (root; 10 minutes)
 crash:

@@ -35,12 +35,13 @@ install() {
     "$kubectl" -n $system get deployment provisioning-operator
 }
 
-# install_chart INSTANCE CHART [OPTION…]: install or upgrade the operator with the images of this checkout.
+# install_chart INSTANCE CHART [OPTION…]: install or upgrade the operator with the images of this checkout, or with those that
+# the file $images_env names.
 install_chart() {
     local instance=$1 chart=$2
     shift 2
     # shellcheck source=/dev/null
-    . "$bin/images.env"
+    . "${images_env:-$bin/images.env}"
     "$helm" upgrade --install provisioning "$chart" --namespace $system --create-namespace \
         --set image="$OPERATOR_IMAGE" --set runner.image="$RUNNER_IMAGE" --set local.image="$SERVER_IMAGE" \
         --set local.diskRoot="$(disks "$instance")" --wait --timeout 3m "$@" >/dev/null

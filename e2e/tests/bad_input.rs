@@ -630,6 +630,8 @@ fn no_reachable_cluster_is_told_with_what_was_tried() {
             };
             row.write()?;
             assert_eq!(output.code, 6, "{}", output.stderr);
+            let why = case.cluster.provisioning(&["why", "server", "heron"], &environment).await?;
+            assert_eq!((why.code, &why.stderr), (6, &output.stderr), "`why` says it otherwise");
             for words in words {
                 ensure!(output.stderr.contains(words), "{words:?} is not in the message: {}", output.stderr);
             }

@@ -118,9 +118,13 @@ fn the_log_of_a_failed_step_outlives_its_job() {
         run(&case, "server create dunlin", 0).await?;
         run(&case, "wait server dunlin --timeout 4m", 0).await?;
         run(&case, "taskserv create cache --extension redis --servers dunlin -p package=redis-nosuch", 0).await?;
+        let words = "Unable to locate package redis-nosuch";
+        // Begun before there is a Job, and ended by the failure.
+        let followed = run(&case, "logs taskserv/cache -f", 0).await?;
+        ensure!(followed.contains(words), "{followed}");
+        case.rule("logs -f waits for the first run, shows it as it goes, and ends with it");
         run(&case, "wait tsv cache --for condition=Stalled --timeout 4m", 0).await?;
         let log = "logs taskserv/cache --step install/dunlin";
-        let words = "Unable to locate package redis-nosuch";
         let said = run(&case, log, 0).await?;
         ensure!(said.contains(words), "{said}");
         let kept = ["get", "configmaps", "-l", "provisioning.dev/log-of", "-o", "name"];

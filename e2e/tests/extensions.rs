@@ -14,7 +14,7 @@ use kube::api::Api;
 use provisioning_api::conditions::types;
 use provisioning_api::names::{SSH_SECRET, WORKSPACE_NAME};
 use provisioning_api::{Server, Taskserv, Workspace};
-use provisioning_e2e::{Case, case, condition, repository};
+use provisioning_e2e::{Case, case, condition, describe, repository, step};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -187,11 +187,29 @@ impl Subject {
             starts.iter().filter(|run| run.event == "start" && run.script == "install" && run.extension == self.name);
         ensure!(starts.count() >= 2, "the installation was not cut off");
         self.case.rule("an installation that was killed in the middle is finished by the next attempt");
+        let subject = self.case.get::<Taskserv>("subject").await?;
         for server in self.servers() {
+            self.tells_the_packages_version(&subject, server).await?;
             for port in &self.plan.ports {
                 ensure!(self.is_open(server, *port).await?, "port {port} of {server} is closed after the installation");
             }
         }
+        Ok(())
+    }
+
+    /// What was installed is told by an output: the version of the bundle is another one.
+    async fn tells_the_packages_version(&self, subject: &Taskserv, server: &str) -> Result<()> {
+        if self.plan.packages.is_empty() {
+            return Ok(());
+        }
+        let told = step(subject, &format!("install/{server}")).and_then(|step| step.outputs.get("version"));
+        let told = told.with_context(|| format!("no output 'version': {}", describe(subject)))?;
+        // What `os` sets up is the distribution.
+        let packages = self.plan.packages.join(" ");
+        let query = format!("dpkg-query -W -f='${{Version}}\\n' {packages}; cat /etc/debian_version");
+        let installed = self.case.on_server(server, &query).await?;
+        ensure!(installed.lines().any(|version| version == told), "version is {told}, the server has:\n{installed}");
+        self.case.rule("its output 'version' is that of what is installed");
         Ok(())
     }
 

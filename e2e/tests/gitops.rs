@@ -180,6 +180,7 @@ fn a_new_object_has_a_status_of_no_generation() {
             ("Server", "blue-heron", server),
             ("Taskserv", "blue-redis", json!({"extension": {"name": "redis"}, "servers": ["blue-heron"]})),
             ("BatchWorkflow", "morning", json!({"steps": [step("heron", 300)]})),
+            ("Cluster", "web", json!({"serverGroups": [{"name": "web", "servers": ["blue-heron"]}]})),
         ] {
             let create = ["create", "--dry-run=server", "-o", "json", "-f", "-"];
             let created = case.kubectl(&create, &object(kind, name, &spec)).await?.success()?;

@@ -40,6 +40,7 @@ fn a_successful_step_costs_at_most_ten_requests_of_the_operator() {
         let asked = forward.len() + CLEANING * jobs;
         ensure!(asked <= PER_STEP * runs, "{asked} requests for {runs} steps: {:#?}", tally(forward));
         case.rule(&format!("{asked} requests for {runs} steps, events and cleaning up included"));
+        what_was_done_is_counted(&case).await?;
 
         case.delete::<BatchWorkflow>("pond").await?;
         case.gone::<BatchWorkflow>("pond", PATIENCE).await?;
@@ -49,6 +50,33 @@ fn a_successful_step_costs_at_most_ten_requests_of_the_operator() {
         case.rule(&format!("{} requests for {runs} steps, with their undoing and all that is swept", all.len()));
         Ok(())
     });
+}
+
+/// The operator's own numbers, read as docs/metrics.md says.
+async fn what_was_done_is_counted(case: &Case) -> Result<()> {
+    let service = "/api/v1/namespaces/provisioning-system/services/provisioning-operator:8080/proxy/metrics";
+    let text = case.kubectl(&["get", "--raw", service], "").await?.success()?;
+    let positive = |begin: &str| {
+        let values = text.lines().filter(|line| line.starts_with(begin)).filter_map(|line| line.rsplit(' ').next());
+        values.filter_map(|value| value.parse::<f64>().ok()).any(|value| value > 0.0)
+    };
+    let wanted = [
+        "provisioning_leader",
+        "provisioning_workspace_epoch{",
+        "provisioning_reconciles_total{kind=\"BatchWorkflow\",outcome=\"ok\"}",
+        "provisioning_reconcile_duration_seconds_count{kind=\"Server\"}",
+        "provisioning_steps_started_total{direction=\"forward\",kind=\"Taskserv\"}",
+        "provisioning_steps_ended_total{class=\"\",kind=\"Server\",outcome=\"Succeeded\"}",
+        "provisioning_jobs_created_total",
+        "provisioning_api_requests_total{",
+        "provisioning_probe_known",
+        "provisioning_probe_answers_total{outcome=\"answered\"}",
+    ];
+    let missing: Vec<&str> = wanted.into_iter().filter(|begin| !positive(begin)).collect();
+    ensure!(missing.is_empty(), "not above 0: {missing:?} in\n{text}");
+    ensure!(text.lines().any(|line| line.starts_with("provisioning_queue_depth{kind=")), "no queue: {text}");
+    case.rule("reconciles, steps, Jobs, queue, requests and probes are counted, and can be read");
+    Ok(())
 }
 
 /// A server, and Redis on it.

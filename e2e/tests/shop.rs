@@ -26,6 +26,9 @@ fn the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed() {
         let skipped = step(&workflow, "metrics").is_some_and(|step| step.phase == StepPhase::Skipped);
         ensure!(skipped, "metrics is not Skipped: {}", describe(&workflow));
         case.rule("the part whose condition is false is Skipped");
+        let most = most_at_once(&workflow);
+        ensure!((2..=3).contains(&most), "{most} steps at once instead of 2 or 3: {}", describe(&workflow));
+        case.rule("several steps ran at once, and never more than its parallelism");
         let words = case.prove_shop().await?.map_err(anyhow::Error::msg)?;
         ensure!(words.lines().count() == 3, "{words}");
         case.rule("both web servers in turn, a row, a value");
@@ -74,13 +77,23 @@ fn is_observed(workflow: &BatchWorkflow) -> bool {
     workflow.run_status().is_some_and(|status| Some(status.observed_generation) == workflow.metadata.generation)
 }
 
+/// How many steps of a workflow were open at the same time, by the times that it tells.
+fn most_at_once(workflow: &BatchWorkflow) -> usize {
+    let steps = workflow.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let times = steps.iter().filter_map(|step| Some((step.started_at.as_ref()?.0, step.finished_at.as_ref()?.0)));
+    let times: Vec<_> = times.collect();
+    let open_at = |at| times.iter().filter(|(start, end)| *start <= at && at < *end).count();
+    times.iter().map(|(start, _)| open_at(*start)).max().unwrap_or(0)
+}
+
 async fn a_stopped_nginx_is_noticed(case: &Case) -> Result<()> {
     case.on_server("wren", "systemctl stop nginx").await?;
-    let says = |words: &'static str| move |cluster: &Cluster| !is_ready(cluster) && describe(cluster).contains(words);
-    case.wait_for::<Cluster>("web", "not Ready, for wren", NOTICED, says("wren")).await?;
-    let workflow = |workflow: &BatchWorkflow| !is_ready(workflow) && describe(workflow).contains("wren");
-    case.wait_for::<BatchWorkflow>("shop", "not Ready, for wren", NOTICED, workflow).await?;
-    case.rule("a stopped nginx shows in the Cluster and in the workflow");
+    const WORDS: &str = "Server 'wren': probe 'health' (GET /health on port 8081): connection refused";
+    let cluster = |cluster: &Cluster| !is_ready(cluster) && describe(cluster).contains(WORDS);
+    case.wait_for::<Cluster>("web", "not Ready, in the words of wren's probe", NOTICED, cluster).await?;
+    let workflow = |workflow: &BatchWorkflow| !is_ready(workflow) && describe(workflow).contains(WORDS);
+    case.wait_for::<BatchWorkflow>("shop", "not Ready, in the words of wren's probe", NOTICED, workflow).await?;
+    case.rule("a stopped nginx shows in the Cluster and in the workflow, in the words of its probe");
     let complaint = case.prove_shop().await?.err().context("the proof passes without one nginx")?;
     ensure!(complaint.contains("not two hosts in turn"), "{complaint}");
     case.rule("the proof fails without it");

@@ -77,13 +77,67 @@ fn a_paused_workflow_goes_on_when_the_failed_step_is_waived() {
         };
         case.wait_for::<BatchWorkflow>("fen", "paused", DEADLINE, paused).await?;
         case.rule("onFailure: Pause stops at the first failure and says so");
-        let annotate = ["annotate", "bwf", "fen", "provisioning.dev/skip-steps=wrong"];
-        case.kubectl(&annotate, "").await?.success()?;
+        case.provisioning(&["skip", "fen", "wrong"]).await?.success()?;
         case.wait_for::<BatchWorkflow>("fen", "Ready", DEADLINE, provisioning_e2e::is_ready).await?;
         ensure!(phase(&case, "fen", "wrong").await? == (Some(StepPhase::Skipped), "Waived".to_owned()));
         ensure!(phase(&case, "fen", "after").await?.0 == Some(StepPhase::Succeeded));
         ensure!(case.api::<Taskserv>().get_opt("wrong").await?.is_some(), "what was made before the waiver is gone");
         case.rule("a step that a person waives is Skipped for the record, and the rest goes on");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: scripts/e2e"]
+fn a_workflow_goes_on_beside_a_failed_step_and_retry_takes_it_up_again() {
+    case("a_workflow_goes_on_beside_a_failed_step_and_retry_takes_it_up_again", |case: Case| async move {
+        case.workspace().await?;
+        case.apply(&case.server("teal")).await?;
+        let mut wrong = case.redis_on("wrong", &["teal"])["spec"].clone();
+        wrong["parameters"]["port"] = json!(70_000);
+        let exists = json!({"kind": "Workspace", "name": "workspace", "for": "object.metadata.name == 'workspace'"});
+        let after = |name: &str, type_: &str, when: Option<&str>| {
+            let mut step = json!({"name": name, "dependsOn": [{"step": "wrong", "type": type_}], "wait": exists});
+            if let Some(when) = when {
+                step["when"] = json!(when);
+            }
+            step
+        };
+        case.apply(&workflow(
+            "mere",
+            "Continue",
+            &json!([
+                {"name": "wrong", "apply": {"taskserv": {"name": "wrong", "spec": wrong}}},
+                after("built-on-it", "Hard", None),
+                after("mourns", "Soft", Some("steps.wrong.phase == 'Failed'")),
+                after("cheers", "Soft", Some("steps.wrong.phase == 'Succeeded'")),
+                {"name": "beside", "wait": exists},
+            ]),
+        ))
+        .await?;
+        let failed = |mere: &BatchWorkflow| {
+            condition(mere, types::STALLED).is_some_and(|condition| condition.reason == reasons::STEP_FAILED)
+        };
+        case.wait_for::<BatchWorkflow>("mere", "StepFailed", DEADLINE, failed).await?;
+        let expected = [
+            ("wrong", StepPhase::Failed),
+            ("built-on-it", StepPhase::Omitted),
+            ("mourns", StepPhase::Succeeded),
+            ("cheers", StepPhase::Skipped),
+            ("beside", StepPhase::Succeeded),
+        ];
+        for (name, wanted) in expected {
+            let found = phase(&case, "mere", name).await?;
+            ensure!(found.0 == Some(wanted), "{name} is {found:?}, not {wanted:?}");
+        }
+        case.rule("onFailure: Continue runs all that does not need what failed, and `when` sees its phase");
+
+        let workflow = case.get::<BatchWorkflow>("mere").await?;
+        let run = step(&workflow, "wrong").map_or(0, |step| step.run);
+        case.provisioning(&["retry", "bwf", "mere"]).await?.success()?;
+        let again = |mere: &BatchWorkflow| failed(mere) && step(mere, "wrong").is_some_and(|step| step.run == run + 1);
+        case.wait_for::<BatchWorkflow>("mere", "tried again", DEADLINE, again).await?;
+        case.rule("retry has what failed tried again, once");
         Ok(())
     });
 }

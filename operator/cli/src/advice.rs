@@ -1,7 +1,7 @@
 //! (pure) What to do next, by how an object stands.
 
 use provisioning_api::conditions::{reasons, types};
-use provisioning_api::names::ANNOTATION_ABANDON;
+use provisioning_api::names::{ANNOTATION_ABANDON, LABEL_OWNER_KIND, LABEL_OWNER_NAME};
 use provisioning_api::steps::FailureClass;
 
 use crate::chain::has_failed;
@@ -22,7 +22,11 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         reasons::SUSPENDED if item.kind == Kind::Workspace => {
             format!("let it go on: {program} -n {namespace} resume {target}")
         }
-        reasons::SUSPENDED => format!("let it go on: {program} -n {namespace} resume {target}, or resume workspace"),
+        // Which of the two it is, its words say.
+        reasons::SUSPENDED if ready.message.starts_with("the Workspace") => {
+            format!("let it go on: {program} -n {namespace} resume workspace")
+        }
+        reasons::SUSPENDED => format!("let it go on: {program} -n {namespace} resume {target}"),
         reasons::STEP_FAILED => {
             format!("remove the cause, then have it tried again: {program} -n {namespace} retry {target}")
         }
@@ -32,7 +36,15 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
             item.name()
         ),
         reasons::INVALID | reasons::CYCLE | reasons::UNKNOWN_REFERENCE | reasons::NAME_CONFLICT => {
-            format!("correct the manifest and apply it again: {program} apply -f FILE")
+            match owner(item) {
+                // What somebody else writes into its spec, the owner's next run writes over.
+                Some(owner) => format!("correct it in {owner}, which writes its spec, and apply that again"),
+                None => format!(
+                    "correct the manifest and apply it again, with the program that applied it: kubectl apply -f FILE, or \
+                     {program} apply -f FILE; where the field is immutable, delete the object first: {program} -n \
+                     {namespace} delete {target} --wait"
+                ),
+            }
         }
         reasons::DEPENDENCY_STALLED => "mend the object that the message names; this one then goes on".to_owned(),
         reasons::UNHEALTHY => {
@@ -44,14 +56,19 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
             "correct what the message names, or upgrade the operator to the version that wrote the object".to_owned()
         }
         reasons::DELETION_BLOCKED => format!(
-            "take down by hand what the message names, then let go of the object: kubectl -n {namespace} annotate \
-             --overwrite {target} {ANNOTATION_ABANDON}=true"
+            "remove the cause, then have it tried again: {program} -n {namespace} retry {target}; or take down by hand what \
+             the message names, then let go of the object: kubectl -n {namespace} annotate --overwrite {target} \
+             {ANNOTATION_ABANDON}=true"
         ),
         reasons::SERVER_GONE => {
             format!("delete the object and apply it again: {program} -n {namespace} delete {target} --wait")
         }
+        reasons::API_ERROR => {
+            "it is tried again; where the words name a field that is too long or wrong, correct the manifest and apply it again"
+                .to_owned()
+        }
         // One of several steps, where the others go on without it.
-        reason if ![reasons::DELETING, reasons::API_ERROR].contains(&reason) && item.steps().iter().any(has_failed) => {
+        reason if reason != reasons::DELETING && item.steps().iter().any(has_failed) => {
             format!(
                 "its other steps go on; remove the cause of the one that failed, then have it tried again: \
              {program} -n {namespace} retry {target}"
@@ -59,6 +76,13 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         }
         _ => format!("it goes on by itself: {program} -n {namespace} watch {target}"),
     })
+}
+
+/// The object that wrote this one's spec, by its labels.
+fn owner(item: &Item) -> Option<Target> {
+    let labels = item.metadata.labels.as_ref()?;
+    let kind = labels.get(LABEL_OWNER_KIND)?.to_lowercase().parse::<Kind>().ok()?;
+    Target::named(kind, labels.get(LABEL_OWNER_NAME)?).ok()
 }
 
 /// What a class of failure asks of a person.
@@ -75,7 +99,10 @@ pub(crate) fn about_class(class: FailureClass) -> &'static str {
         FailureClass::Unauthorized => {
             "give the credentials, rights or Secret that its words name; it is tried again by itself"
         }
-        FailureClass::ScriptFailed => "read the log, and mend what the script names: the server, or the parameters",
+        FailureClass::ScriptFailed => {
+            "read the log, and mend what the script names: the server, or the parameters; of a mended script load a new \
+             version, and name it in spec.extension.version"
+        }
     }
 }
 
@@ -99,6 +126,23 @@ mod tests {
             about("StepFailed").unwrap(),
             "remove the cause, then have it tried again: provisioning -n first retry server/heron"
         );
+        let blocked = about("DeletionBlocked").unwrap();
+        assert!(
+            blocked.starts_with("remove the cause, then have it tried again: provisioning -n first retry"),
+            "{blocked}"
+        );
+        assert!(
+            about("Invalid")
+                .unwrap()
+                .ends_with("delete the object first: provisioning -n first delete server/heron --wait")
+        );
+        let mut child = server("heron", ("False", "Invalid", "x"), json!([]));
+        let labels = [(LABEL_OWNER_KIND, "BatchWorkflow"), (LABEL_OWNER_NAME, "noon")];
+        child.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let words = "correct it in batchworkflow/noon, which writes its spec, and apply that again";
+        assert_eq!(advice(&child, "provisioning").unwrap(), words);
+        let held = server("heron", ("Unknown", "Suspended", "the Workspace is suspended: x"), json!([]));
+        assert!(advice(&held, "provisioning").unwrap().ends_with("resume workspace"));
         assert!(about("Unhealthy").unwrap().starts_with("look at the service on the server"));
         assert_eq!(about("Running").unwrap(), "it goes on by itself: provisioning -n first watch server/heron");
         let failed = json!([step("create", "Create", "Failed"), step("reach", "Reach", "Running")]);

@@ -76,6 +76,8 @@ impl Link {
         let state = match item.is_ready() {
             true => State::Ready,
             false if item.stalled().is_some() => State::Stalled,
+            // A pass that the API server refuses is told at once, and never gets to the newest spec.
+            false if ready.is_some_and(|ready| ready.reason == reasons::API_ERROR) => State::Going,
             false if ready.is_none() || !item.is_up_to_date() => State::NotSeen,
             false => State::Going,
         };
@@ -219,19 +221,26 @@ fn referred(item: &Item) -> Option<Target> {
     }
 }
 
-/// The objects that the operator's words name, in their order: `Server 'heron'`, `Server heron`, `the Workspace`.
+/// The objects that the operator's words name, in their order: `Server 'heron'`, `Server heron`, `the Workspace`. A name
+/// without quotes ends a part of the sentence: the next word of `no Server of this namespace` is no name.
 fn mentioned(words: &str) -> Vec<Target> {
     let mut found: Vec<(usize, Target)> = Vec::new();
     for kind in Kind::ALL {
         for (at, text) in words.match_indices(kind.name()) {
             let rest = words.get(at + text.len()..).unwrap_or_default();
-            let rest = rest.strip_prefix(' ').map(|rest| rest.strip_prefix('\'').unwrap_or(rest)).unwrap_or_default();
-            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            let name: String = rest.chars().take_while(|c| is_name(*c)).collect();
-            match kind {
-                Kind::Workspace => found.push((at, Target { kind, name: WORKSPACE_NAME.to_owned() })),
-                _ if name.is_empty() => {}
-                _ => found.push((at, Target { kind, name })),
+            let rest = rest.strip_prefix(' ').unwrap_or_default();
+            let quoted = rest.strip_prefix('\'');
+            let rest = quoted.unwrap_or(rest);
+            let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+            let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
+            let is_whole = match quoted {
+                Some(_) => after.starts_with('\''),
+                None => after.is_empty() || after.starts_with([',', ';', ':', '.', ')']) || after.starts_with(" is "),
+            };
+            match Target::named(kind, name) {
+                _ if kind == Kind::Workspace => found.push((at, Target { kind, name: WORKSPACE_NAME.to_owned() })),
+                Ok(target) if is_whole => found.push((at, target)),
+                _ => {}
             }
         }
     }
@@ -298,6 +307,11 @@ mod tests {
         assert_eq!(named("there is no Workspace in this namespace"), ["workspace/workspace"]);
         assert_eq!(named("the workspace has no SSH key yet"), ["workspace/workspace"]);
         assert_eq!(named("spec.size: Server. Servers"), [""; 0]);
+        assert_eq!(named("no Server of this namespace matches spec.serverSelector yet"), [""; 0]);
+        assert_eq!(named("waits until no Server refers to it: curlew, heron"), [""; 0]);
+        assert_eq!(named("waits for Server lapwing: undo of step 'create' failed"), ["server/lapwing"]);
+        let long = "n".repeat(64);
+        assert_eq!(named(&format!("Taskserv '{long}' would have a name of 64 characters")), [""; 0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use provisioning_platform::{Instance, Phase};
+use provisioning_platform::{Instance, InstanceName, Phase};
 
 use crate::complete;
 use crate::names;
@@ -184,7 +184,7 @@ impl Sources {
                 read(name, &instance.kubeconfig()).map(Some)
             }
             Ok(status) => {
-                tried.add(name, format!("{:?}", status.phase));
+                tried.add(name, format!("{:?}{}", status.phase, others(&instance)));
                 Ok(None)
             }
             Err(error) => {
@@ -192,6 +192,16 @@ impl Sources {
                 Ok(None)
             }
         }
+    }
+}
+
+/// The user's other instances and how to have one of them used; empty where there is none.
+fn others(instance: &Instance) -> String {
+    let names = Instance::names_of_user();
+    let names: Vec<&str> = names.iter().filter(|name| *name != instance.name()).map(InstanceName::as_str).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [first, ..] => format!("; there are others: {}; to use one: PROVISIONING_INSTANCE={first}", names.join(", ")),
     }
 }
 

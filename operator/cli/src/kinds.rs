@@ -14,7 +14,7 @@ use crate::names::{self, NameError};
 /// An argument is no kind, or no object.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KindError {
-    #[error("unknown kind '{name}'{}; known: {}", hint(.name, all_names()), known())]
+    #[error("unknown kind '{name}'{}; an object is KIND NAME or KIND/NAME; kinds: {}", hint(.name, all_names()), known())]
     Unknown { name: String },
     #[error("{0}: a name is missing; write '{0} NAME' or '{0}/NAME'")]
     NoName(&'static str),
@@ -215,7 +215,7 @@ mod tests {
             assert_eq!(text.parse::<Kind>().unwrap(), Kind::Server, "{text}");
         }
         let error = "sever".parse::<Kind>().unwrap_err().to_string();
-        assert!(error.starts_with("unknown kind 'sever' (did you mean 'server'?); known: workspace (ws), "), "{error}");
+        assert!(error.starts_with("unknown kind 'sever' (did you mean 'server'?); an object is KIND NAME or KIND/NAME; kinds: workspace (ws), "), "{error}");
         assert!("pods".parse::<Kind>().is_err());
         assert_eq!("batch".parse::<Kind>().unwrap(), Kind::BatchWorkflow);
     }

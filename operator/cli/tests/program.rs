@@ -441,15 +441,13 @@ fn every_shell_gets_a_script_that_calls_this_program() {
     }
 }
 
-/// A shell, from its variable or from the usual places; says so where there is none.
-fn shell(name: &str) -> Option<PathBuf> {
+/// A shell, from its variable or from the usual places.
+fn shell(name: &str) -> PathBuf {
     let own = std::env::var_os(name.to_uppercase()).map(PathBuf::from);
     let usual = ["/usr/bin", "/bin", "/usr/local/bin"].map(|folder| Path::new(folder).join(name));
     let found = own.into_iter().chain(usual).find(|file| file.exists());
-    if found.is_none() {
-        eprintln!("SKIPPED: there is no {name}; install the package, or set {}", name.to_uppercase());
-    }
-    found
+    assert!(found.is_some(), "there is no {name}: run tools/install-packages, or set {}", name.to_uppercase());
+    found.unwrap()
 }
 
 /// A server, and what a shell says that reads the script of `completion` first.
@@ -462,20 +460,38 @@ fn in_shell(shell: &Path, name: &str, text: &str) -> String {
     let mut command = desk.command(shell);
     command.env("PATH", format!("{folder}:/usr/bin:/bin"));
     command.envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
-    let flag = if name == "fish" { "--no-config" } else { "-f" };
-    let output = command.args([flag, "-c", text]).output().unwrap();
+    let flags: &[&str] = match name {
+        "fish" => &["--no-config"],
+        "zsh" => &["-f"],
+        _ => &["--norc", "--noprofile"],
+    };
+    let output = command.args(flags).args(["-c", text]).output().unwrap();
     assert_eq!((code(&output), err(&output)), (0, String::new()), "{name}: {}", out(&output));
     out(&output)
 }
 
 #[test]
+fn bash_completes_commands_and_names() {
+    // What bash does when somebody presses Tab: it calls the function that `complete` was told, with the word.
+    let text = "source ./script; function=$(complete -p provisioning | sed 's/.*-F \\([^ ]*\\) .*/\\1/'); \
+                for line in 'provisioning show server h' 'provisioning orch' 'provisioning sus'; do \
+                COMP_WORDS=($line); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_TYPE=9; COMPREPLY=(); \
+                $function provisioning \"${COMP_WORDS[COMP_CWORD]}\" '' 2>/dev/null; \
+                echo \"> $line\"; printf '%s\\n' \"${COMPREPLY[@]}\"; done";
+    let said = in_shell(&shell("bash"), "bash", text);
+    let lines: Vec<&str> = said.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let expected =
+        ["> provisioning show server h", "heron", "hoopoe", "> provisioning orch", "> provisioning sus", "suspend"];
+    assert_eq!(lines, expected, "{said}");
+}
+
+#[test]
 fn zsh_completes_commands_and_names() {
-    let Some(zsh) = shell("zsh") else { return };
     // What its completion system would do with the candidates, and where the cursor is.
     let text = "compdef() { }; _describe() { while [[ $1 == -* ]]; do shift; done; print -l ${(P)2} }; source ./script; \
                 for line in 'provisioning show server h' 'provisioning orch' 'provisioning sus'; do \
                 words=(${=line}); CURRENT=${#words}; print \"> $line\"; _clap_dynamic_completer_provisioning; done";
-    let said = in_shell(&zsh, "zsh", text);
+    let said = in_shell(&shell("zsh"), "zsh", text);
     let lines: Vec<&str> = said.lines().map(|line| line.split(':').next().unwrap_or_default()).collect();
     let expected =
         ["> provisioning show server h", "heron", "hoopoe", "> provisioning orch", "> provisioning sus", "suspend"];
@@ -484,9 +500,8 @@ fn zsh_completes_commands_and_names() {
 
 #[test]
 fn fish_completes_commands_and_names() {
-    let Some(fish) = shell("fish") else { return };
     let text = "source ./script; complete -C 'provisioning show server h'; echo; complete -C 'provisioning sus'";
-    let said = in_shell(&fish, "fish", text);
+    let said = in_shell(&shell("fish"), "fish", text);
     let lines: Vec<&str> = said.lines().map(|line| line.split('\t').next().unwrap_or_default()).collect();
     assert_eq!(lines, ["heron", "hoopoe", "", "suspend"], "{said}");
 }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use provisioning_api::names::{ANNOTATION_DIGEST, LABEL_EXTENSION, LABEL_EXTENSION_VERSION, LABEL_MANAGED_BY, MANAGER};
-use provisioning_extensions::{Bundle, Manifest, ParameterSchema, SecretParameter};
+use provisioning_extensions::{Bundle, Manifest, ParameterSchema, Problem, SecretParameter};
 use provisioning_plan::nearest::hint;
 use serde_json::Value;
 
@@ -106,7 +106,8 @@ impl Contents {
     pub fn parameter_problems(&self, parameters: &BTreeMap<String, Value>) -> Vec<String> {
         let Some(schema) = &self.schema else { return Vec::new() };
         let problems = schema.check(parameters);
-        problems.into_iter().map(|problem| format!("spec.parameters.{}: {}", problem.path, problem.message)).collect()
+        let field = |path: &str| if path.is_empty() { String::new() } else { format!(".{path}") };
+        problems.iter().map(|Problem { path, message }| format!("spec.parameters{}: {message}", field(path))).collect()
     }
 
     /// Secrets that are missing or that the extension does not know.

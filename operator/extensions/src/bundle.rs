@@ -13,6 +13,7 @@ use crate::manifest::{Manifest, ManifestError};
 use crate::parameters::{ParameterSchema, SchemaError, schema_of};
 use crate::path::{BundlePath, PathError};
 use crate::solve::Package;
+use crate::words::nearest;
 
 /// Largest sum of the sizes of all files, bytes. A ConfigMap takes 1 MiB with everything around.
 pub const MAX_TOTAL_BYTES: usize = 900 * 1024;
@@ -21,6 +22,8 @@ pub const MAX_FILES: usize = 64;
 
 const MANIFEST: &str = "manifest.yaml";
 const SCHEMA: &str = "schema.json";
+/// What of a folder is read beside the manifest.
+const PARTS: [&str; 5] = [SCHEMA, "scripts", "schemas", "templates", "kcl"];
 const REQUIRED: [&str; 4] = [MANIFEST, "scripts/install.nu", "scripts/check.nu", "scripts/uninstall.nu"];
 /// First bytes of what is digested; a change of the format changes them.
 const DIGEST_FORMAT: &[u8] = b"provisioning-bundle-v1\n";
@@ -133,7 +136,7 @@ impl Bundle {
     pub fn load_folder(folder: &Path) -> Result<Self, BundleError> {
         let mut files = BTreeMap::new();
         files.insert(MANIFEST.parse()?, read(&folder.join(MANIFEST), Links::Refused)?);
-        for part in [SCHEMA, "scripts", "schemas", "templates", "kcl"] {
+        for part in PARTS {
             let inner = folder.join(part);
             // A folder that came from others may hold links to what is nobody's business, also in the place of these.
             match fs::symlink_metadata(&inner) {
@@ -147,6 +150,26 @@ impl Bundle {
             }
         }
         Self::new(files)
+    }
+
+    /// What lies in a folder and is not read from it, sorted: neither a part of a bundle nor what usually lies beside one
+    /// (`docs`, `tests`, `README…`, `LICENSE…`, names that begin with a dot). Each with the part that was perhaps meant.
+    ///
+    /// # Errors
+    /// [`BundleError`] where the folder can't be listed.
+    pub fn left_out(folder: &Path) -> Result<Vec<(String, Option<&'static str>)>, BundleError> {
+        let beside = |name: &str| {
+            let is_text = name.starts_with("README") || name.starts_with("LICENSE") || name.starts_with("CHANGELOG");
+            is_text || name.starts_with('.') || ["docs", "tests"].contains(&name)
+        };
+        let mut names = list(folder)?;
+        names.retain(|name| name != MANIFEST && !PARTS.contains(&name.as_str()) && !beside(name));
+        names.sort();
+        let meant = |name: String| {
+            let near = nearest(&name.to_lowercase(), PARTS);
+            (name, near)
+        };
+        Ok(names.into_iter().map(meant).collect())
     }
 
     /// Reads the maps of a ConfigMap. Every key has to be a file of the bundle.
@@ -476,6 +499,22 @@ mod tests {
         fs::remove_file(folder.path().join("schema.json")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("schema.json")).unwrap();
         assert!(matches!(Bundle::load_folder(folder.path()), Err(BundleError::NotAFile(_))));
+    }
+
+    #[test]
+    fn what_is_not_read_from_a_folder_is_told_with_what_was_perhaps_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["manifest.yaml", "schema.json", "README.md", ".gitignore", "Schema.json", "dump.nu"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        for name in ["scripts", "tests", "docs", "template", "files"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let found = Bundle::left_out(folder.path()).unwrap();
+        let found: Vec<(&str, Option<&str>)> = found.iter().map(|(name, near)| (name.as_str(), *near)).collect();
+        let expected =
+            [("Schema.json", Some("schema.json")), ("dump.nu", None), ("files", None), ("template", Some("templates"))];
+        assert_eq!(found, expected);
     }
 
     #[test]

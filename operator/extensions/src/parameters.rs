@@ -195,7 +195,7 @@ fn compile(schema: &Value) -> Result<Validator, (String, String)> {
         .should_ignore_unknown_formats(false)
         .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
         .build(schema)
-        .map_err(|error| (messages::place_of(schema, error.instance_path().as_str()), error.to_string()))
+        .map_err(|error| (messages::place_of(schema, error.instance_path().as_str()), messages::of_schema(&error)))
 }
 
 /// What is wrong with a value. The validator gathers all errors before it gives the first one, so where there could be too many

@@ -53,6 +53,45 @@ fn every_extension_can_be_had_with_what_is_here() {
     }
 }
 
+/// The first table of a page: what stands in backticks in the first column, and the second column.
+fn documented(page: &str) -> BTreeMap<String, String> {
+    let rows = page.lines().skip_while(|line| !line.starts_with("| parameter |")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let mut found = BTreeMap::new();
+    for row in rows {
+        let mut cells = row.split('|').skip(1).map(str::trim);
+        let (names, default) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        let names = names.split(',').map(|name| name.trim().trim_matches('`').to_owned());
+        found.extend(names.map(|name| (name, default.trim_matches('`').to_owned())));
+    }
+    found
+}
+
+/// Its page lists the parameters that there are, with the defaults that they have.
+#[test]
+fn every_extension_has_a_page_that_tells_its_parameters() {
+    for folder in folders() {
+        let page = folder.join("docs/README.md");
+        let page = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let schema: Value = serde_json::from_str(&fs::read_to_string(folder.join("schema.json")).unwrap()).unwrap();
+        let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+        let documented = documented(&page);
+        let (told, known): (Vec<_>, Vec<_>) = (documented.keys().collect(), properties.keys().collect());
+        assert_eq!(told, known, "{}: the page's table and schema.json", folder.display());
+        for (name, property) in &properties {
+            // Lists and maps are told in words.
+            let default = match property.get("default") {
+                Some(Value::String(text)) => text.clone(),
+                Some(simple @ (Value::Bool(_) | Value::Number(_))) => simple.to_string(),
+                _ => continue,
+            };
+            let words = &documented[name];
+            let is_told = *words == default || (default.is_empty() && !words.is_empty());
+            assert!(is_told, "{}: {name} is {default:?} by default, the page says {words:?}", folder.display());
+        }
+    }
+}
+
 /// A parameter, as KCL or as a JSON schema has it.
 #[derive(Debug, PartialEq)]
 struct Parameter {

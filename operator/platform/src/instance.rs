@@ -99,6 +99,17 @@ impl Instance {
         Self::below(&home.join("services"), name)
     }
 
+    /// The names of this user's instances, sorted; none where they cannot be listed.
+    pub fn names_of_user() -> Vec<InstanceName> {
+        let own = Self::of_user(InstanceName::default()).ok();
+        let services = own.and_then(|own| std::fs::read_dir(own.directory.parent()?).ok());
+        let names = services.into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+        let mut names: Vec<InstanceName> =
+            names.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok()).collect();
+        names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        names
+    }
+
     /// The instance `name` whose state lies in `services/name`.
     pub fn below(services: &Path, name: InstanceName) -> Result<Self, InstanceError> {
         let services = std::path::absolute(services).map_err(|_| InstanceError::Home)?;

@@ -38,7 +38,7 @@ where
     let result = attempt(execute).await;
     match &result.class {
         None => tracing::info!(reason = result.reason, "succeeded"),
-        Some(class) => tracing::error!(?class, reason = result.reason, message = result.message, "failed"),
+        Some(class) => tracing::error!(?class, reason = result.reason, "{}", result.message),
     }
     let file = env::var_os(ENV_TERMINATION_LOG).map_or_else(|| PathBuf::from(TERMINATION_LOG), PathBuf::from);
     if let Err(error) = std::fs::write(file, result.to_termination_message()) {

@@ -188,9 +188,16 @@ fn stop(instance: &Instance, no_colour: bool) -> Result<ExitCode> {
 }
 
 fn purge(instance: &Instance, no_colour: bool) -> Result<ExitCode> {
-    let progress = Progress::new(no_colour);
+    let (progress, name) = (Progress::new(no_colour), instance.name());
+    let was_there = instance.directory().exists();
     provisioning_platform::purge(instance, &mut |message| progress.step(message))?;
-    progress.finish(&format!("instance {} is gone", instance.name()));
+    let others = Instance::names_of_user();
+    let names: Vec<&str> = others.iter().map(InstanceName::as_str).collect();
+    progress.finish(&match (was_there, names.is_empty()) {
+        (true, _) => format!("instance {name} is gone"),
+        (false, true) => format!("there is no instance {name}"),
+        (false, false) => format!("there is no instance {name}; there are: {}", names.join(", ")),
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -288,10 +295,24 @@ fn logs(instance: &Instance, service: Option<&str>, follow: bool, tail: usize) -
     Ok(ExitCode::SUCCESS)
 }
 
+/// Says that an instance was never started, and which there are.
+fn absent(instance: &Instance) -> ExitCode {
+    let name = instance.name();
+    let names = Instance::names_of_user();
+    let near = provisioning_plan::nearest::hint(name.as_str(), names.iter().map(InstanceName::as_str));
+    tell(&format!(
+        "error: there is no instance '{name}'{near}; start it first: {} platform start --instance {name}",
+        output::program()
+    ));
+    exit::negative()
+}
+
 fn kubeconfig(instance: &Instance, print: bool) -> Result<ExitCode> {
     let file = instance.kubeconfig();
-    let never = || format!("failed to read {}; start the instance first: provisioning platform start", file.display());
-    let text = std::fs::read_to_string(&file).with_context(never)?;
+    if !file.exists() {
+        return Ok(absent(instance));
+    }
+    let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
     output::line(if print { text.trim_end().to_owned() } else { file.display().to_string() }.as_str())?;
     Ok(ExitCode::SUCCESS)
 }

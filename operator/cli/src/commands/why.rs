@@ -264,7 +264,7 @@ mod tests {
     by extension/redis 0.1.0: scripts/install.nu on heron, with parameters {{\"maxmemory\":\"1tb\"}}
 
 What to do:
-  read the log, and mend what the script names: the server, or the parameters
+  read the log, and mend what the script names: the server, or the parameters; of a mended script load a new version, and name it in spec.extension.version
   remove the cause, then have it tried again: provisioning -n first retry taskserv/redis
   what is above it goes on by itself then
 
@@ -287,7 +287,9 @@ Log: provisioning -n first logs taskserv/redis --step install/heron
         let (text, _, asked) = why("srv/heron", &items).await;
         let expected = format!(
             "server/heron: Stalled (Invalid): {words}\n\nWhat to do:\n  \
-             correct the manifest and apply it again: provisioning apply -f FILE\n"
+             correct the manifest and apply it again, with the program that applied it: kubectl apply -f FILE, or \
+             provisioning apply -f FILE; where the field is immutable, delete the object first: \
+             provisioning -n first delete server/heron --wait\n"
         );
         assert_eq!(text, expected);
         assert_eq!(asked, ["servers/heron"]);

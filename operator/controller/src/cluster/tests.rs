@@ -484,6 +484,17 @@ fn a_group_waits_for_servers_that_are_there() {
 }
 
 #[test]
+fn a_server_with_too_long_a_name_is_refused_and_stands_in_no_status() {
+    let mut world = World::new(&marsh(2));
+    world.cluster.metadata.name = Some("m".repeat(61));
+    let refused = world.pass().standing;
+    assert_eq!((refused.state, refused.reason), (State::Stalled, reasons::INVALID));
+    assert!(refused.message.contains("would have a name of"), "{}", refused.message);
+    let members = &world.cluster.status.as_ref().unwrap().members;
+    assert_eq!(members.iter().map(|member| member.server.as_str()).collect::<Vec<_>>(), ["bittern"]);
+}
+
+#[test]
 fn members_endpoints_and_outputs_are_published() {
     let world = settled(&marsh(1));
     let status = serde_json::to_value(world.cluster.status.as_ref().unwrap()).unwrap();

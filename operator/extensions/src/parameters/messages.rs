@@ -17,6 +17,35 @@ const MAX_MESSAGE: usize = 512;
 const MAX_FORMS: usize = 4;
 const MAX_PER_FORM: usize = 3;
 
+/// Types of values.
+const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+
+/// What is wrong with a schema itself, in words for its author. Where the validator's words name no way out, they are ours.
+pub(super) fn of_schema(error: &ValidationError<'_>) -> String {
+    let value = shown(error.instance());
+    let text = error.to_string();
+    let is_at = |keyword: &str| error.instance_path().as_str().rsplit('/').next() == Some(keyword);
+    match error.kind() {
+        Kind::Format { format } if format == "regex" => format!(
+            "{value} is no regular expression that can be matched in linear time: no look-around, no back-references, and \
+             at most {} KiB when compiled",
+            super::MAX_PATTERN_BYTES / 1024
+        ),
+        Kind::AnyOf { .. } if is_at("type") => {
+            let near = error.instance().as_str().and_then(|name| nearest(name, TYPES));
+            let near = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+            format!("{value} is no type; there are {}, and lists of these{near}", list(TYPES))
+        }
+        _ => match text.strip_prefix("Unknown format: ").and_then(|rest| rest.split_once(". ")) {
+            Some((format, _)) => format!(
+                "the format {format} is not known, so nothing would be checked; known are those of JSON Schema 2020-12, such \
+                 as date, date-time, email, hostname, ipv4, ipv6, uri, uuid"
+            ),
+            None => text,
+        },
+    }
+}
+
 /// Reads errors of one check.
 pub(super) struct Reader<'a> {
     /// The schema that was checked against.

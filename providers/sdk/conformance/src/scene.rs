@@ -316,11 +316,19 @@ pub(crate) fn failed(run: &Run, class: FailureClass, what: &str) -> Result<StepR
     }
 }
 
+/// The end of what it said on standard error: where a provider can't even be started, nothing else tells why.
+fn last_words(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(5)..].join(" | ");
+    let cut: String = last.chars().rev().take(400).collect::<Vec<_>>().into_iter().rev().collect();
+    if cut.is_empty() { String::new() } else { format!("; standard error ends with: {cut}") }
+}
+
 /// A result in words.
 pub(crate) fn words(run: &Run) -> String {
     match &run.result {
         None if process::signalled(run.status) => "no result: the process was killed".to_owned(),
-        None => format!("no result, {}", run.status),
+        None => format!("no result, {}{}", run.status, last_words(&run.stderr)),
         Some(StepResult { class: None, outputs, .. }) => format!("success with outputs {outputs:?}"),
         Some(StepResult { class: Some(class), reason, message, .. }) => format!("{class:?} ({reason}: {message})"),
     }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
 use provisioning_api::names::{LABEL_EXTENSION, LABEL_EXTENSION_VERSION};
-use provisioning_extensions::{ANNOTATION_DIGEST, Bundle};
+use provisioning_extensions::{ANNOTATION_DIGEST, Bundle, BundleError};
 
 use super::{Changed, ExtensionError, SYSTEM_NAMESPACE};
 use crate::applying::FIELD_MANAGER;
@@ -19,8 +19,11 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::names;
 use crate::offers::Shelf;
-use crate::output::print;
+use crate::output::{print, tell};
 use crate::request::RequestError;
+
+/// Most names that are told of what is left out.
+const MAX_NOTES: usize = 16;
 
 /// Arguments of `extension load`.
 #[derive(Debug, Args)]
@@ -47,6 +50,7 @@ enum Outcome {
 pub(super) async fn run(arguments: Arguments, cluster: &ClusterArguments) -> Result<Exit, Error> {
     let Arguments { folder, system_namespace, dry_run } = arguments;
     let bundle = read(&folder)?;
+    tell_what_is_left_out(&folder)?;
     if dry_run.is_client() {
         print(&format!("{} is valid{}\n", named(&bundle), dry_run.suffix()));
         return Ok(Exit::Done);
@@ -68,8 +72,27 @@ fn named(bundle: &Bundle) -> String {
 }
 
 fn read(folder: &Path) -> Result<Bundle, ExtensionError> {
-    Bundle::load_folder(folder)
-        .map_err(|source| ExtensionError::Bundle { folder: folder.display().to_string(), source: Box::new(source) })
+    if folder.is_file() {
+        return Err(ExtensionError::NotAFolder { file: folder.display().to_string() });
+    }
+    Bundle::load_folder(folder).map_err(|source| wrong(folder, source))
+}
+
+fn wrong(folder: &Path, source: BundleError) -> ExtensionError {
+    ExtensionError::Bundle { folder: folder.display().to_string(), source: Box::new(source) }
+}
+
+/// A misspelt `schema.json` would be no schema at all, so what is not read is told.
+fn tell_what_is_left_out(folder: &Path) -> Result<(), ExtensionError> {
+    let left_out = Bundle::left_out(folder).map_err(|source| wrong(folder, source))?;
+    for (name, near) in left_out.iter().take(MAX_NOTES) {
+        let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
+        tell(&format!("note: {name} is no part of an extension and is left out{near}"));
+    }
+    if let more @ 1.. = left_out.len().saturating_sub(MAX_NOTES) {
+        tell(&format!("note: and {more} more"));
+    }
+    Ok(())
 }
 
 /// Creates the ConfigMap, unless it is there. One version never has two contents: which one a Taskserv means could not be

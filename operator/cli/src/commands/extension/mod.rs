@@ -99,6 +99,9 @@ pub(crate) enum ExtensionError {
         #[source]
         source: Box<BundleError>,
     },
+    /// A file where a folder is meant.
+    #[error("{file} is a file; give the folder of the extension, the one with manifest.yaml")]
+    NotAFolder { file: String },
     /// The version is there with another content.
     #[error(transparent)]
     Changed(Box<Changed>),
@@ -145,7 +148,11 @@ impl ExtensionError {
         match self {
             Self::Catalog(CatalogError::Ambiguous { .. }) | Self::File { .. } => Exit::Failed,
             Self::Catalog(CatalogError::UnknownName { .. } | CatalogError::NoMatchingVersion { .. }) => Exit::No,
-            Self::Version { .. } | Self::Bundle { .. } | Self::Name { .. } | Self::NotEmpty(_) => Exit::Usage,
+            Self::Version { .. }
+            | Self::Bundle { .. }
+            | Self::NotAFolder { .. }
+            | Self::Name { .. }
+            | Self::NotEmpty(_) => Exit::Usage,
             Self::Changed(_) => Exit::Refused,
         }
     }
