@@ -114,10 +114,10 @@ lint:
 newcomer:
 	scripts/newcomer
 
-## bench: the figures of docs/figures.md, on a Kubernetes with a stand-in for the kubelet (root; 15 minutes)
+## bench: the figures of docs/figures.md, on a Kubernetes with a stand-in for the kubelet (root; 15 minutes); OPTIONS=--help tells how to have a smaller one
 bench: build
 	scripts/step "bench" scripts/build-binaries $(BIN) bench
-	scripts/bench
+	scripts/bench $(OPTIONS)
 
 ## book: the documentation in HTML, target/book/index.html (builds mdBook once)
 book:

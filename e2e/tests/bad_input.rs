@@ -11,7 +11,7 @@ use kube::core::{GroupVersionKind, Status};
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{FailureClass, StepPhase};
-use provisioning_api::{BatchWorkflow, Server, Taskserv, Workspace};
+use provisioning_api::{BatchWorkflow, Cluster, Server, Taskserv, Workspace};
 use provisioning_e2e::{Case, DEADLINE, Kind, Row, case, condition, describe, is_true, step};
 use serde_json::{Value, json};
 
@@ -366,6 +366,25 @@ fn a_second_workspace_is_refused_by_the_api_server() {
         let second = refused(&case, &workspace("workspace")).await?;
         assert_eq!((second.code, second.reason.as_str()), (409, "AlreadyExists"));
         tell_refusal("a second Workspace", "Workspace workspace", &second, "", &["already exists"])
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: scripts/e2e"]
+fn a_cluster_whose_servers_would_have_too_long_names_is_told_and_goes() {
+    case("a_cluster_whose_servers_would_have_too_long_names_is_told_and_goes", |case: Case| async move {
+        case.workspace().await?;
+        let name = "m".repeat(61);
+        let template = case.server("heron")["spec"].clone();
+        let cluster = json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": name},
+            "spec": {"serverGroups": [{"name": "web", "count": 1, "template": template}]}});
+        case.apply(&cluster).await?;
+        let words = ["would have a name of", "at most 63"];
+        let field = "spec.serverGroups[0]";
+        told::<Cluster>(&case, "a name that is too long", &name, reasons::INVALID, field, &words).await?;
+        case.delete::<Cluster>(&name).await?;
+        case.gone::<Cluster>(&name, DEADLINE).await?;
+        nothing_was_made(&case).await
     });
 }
 

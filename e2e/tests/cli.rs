@@ -87,6 +87,11 @@ fn a_workspace_is_made_chosen_and_completed() {
         let file = folder.path().join("kubeconfig");
         std::fs::copy(&case.cluster.kubeconfig, &file)?;
         let own = [("KUBECONFIG", text(&file)?)];
+        let new = format!("{}-new", case.namespace);
+        let tried = case.cluster.provisioning(&["workspace", "init", &new, "--dry-run=server"], &own).await?;
+        ensure!(tried.stderr.contains("is not tried: its namespace"), "{}", tried.stderr);
+        ensure!(tried.success()?.contains(&format!("namespace/{new} created (server dry run)")));
+        case.rule("a dry run of a new workspace tries what can be tried");
         let init = ["workspace", "init", &case.namespace, "--use", "--wait"];
         let said = case.cluster.provisioning(&init, &own).await?.success()?;
         ensure!(said.contains("workspace/workspace created") && said.contains("using workspace"), "{said}");

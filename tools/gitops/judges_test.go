@@ -29,15 +29,15 @@ var everyKind = []string{
 var reasonsOf = map[string][]string{
 	"Workspace":      {"Succeeded", "Suspended", "Undecodable", "Deleting"},
 	"ProviderConfig": append([]string{"Deleting"}, everyRun...),
-	"Server":         append([]string{"UnknownReference", "DependencyStalled", "NameConflict", "ServerGone"}, withUndo...),
+	"Server":         append([]string{"UnknownReference", "DependencyStalled", "ServerGone"}, withUndo...),
 	"Taskserv":       append([]string{"UnknownReference", "DependencyStalled", "Cycle", "Unhealthy"}, withUndo...),
-	"BatchWorkflow":  append([]string{"UnknownReference", "DependencyStalled", "Cycle", "Unhealthy", "NameConflict", "Paused"}, withUndo...),
-	"Cluster":        append([]string{"UnknownReference", "DependencyStalled", "Cycle", "Unhealthy", "NameConflict"}, withUndo...),
+	"BatchWorkflow":  append([]string{"UnknownReference", "DependencyStalled", "Cycle", "Unhealthy", "Paused"}, withUndo...),
+	"Cluster":        append([]string{"UnknownReference", "DependencyStalled", "Cycle", "Unhealthy"}, withUndo...),
 }
 
 var everyRun = []string{
 	"Succeeded", "Running", "Retrying", "Waiting", "Suspended", "ApiError",
-	"StepFailed", "Invalid", "NoWorkspace", "Undecodable",
+	"StepFailed", "Invalid", "NameConflict", "NoWorkspace", "Undecodable",
 }
 
 var withUndo = append([]string{"Deleting", "DeletionBlocked"}, everyRun...)

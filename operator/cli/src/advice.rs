@@ -1,7 +1,7 @@
 //! (pure) What to do next, by how an object stands.
 
 use provisioning_api::conditions::{reasons, types};
-use provisioning_api::names::{ANNOTATION_ABANDON, LABEL_OWNER_KIND, LABEL_OWNER_NAME};
+use provisioning_api::names::{ANNOTATION_ABANDON, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID};
 use provisioning_api::steps::FailureClass;
 
 use crate::chain::has_failed;
@@ -22,11 +22,19 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         reasons::SUSPENDED if item.kind == Kind::Workspace => {
             format!("let it go on: {program} -n {namespace} resume {target}")
         }
-        // Which of the two it is, its words say.
-        reasons::SUSPENDED if ready.message.starts_with("the Workspace") => {
-            format!("let it go on: {program} -n {namespace} resume workspace")
-        }
-        reasons::SUSPENDED => format!("let it go on: {program} -n {namespace} resume {target}"),
+        // What keeps it, its words say.
+        reasons::SUSPENDED => match ready.message.as_str() {
+            words if words.starts_with("the Workspace is suspended") => {
+                format!("let it go on: {program} -n {namespace} resume workspace")
+            }
+            words if words.contains(" is suspended") => {
+                format!("let it go on: {program} -n {namespace} resume {target}")
+            }
+            words if words.ends_with(" is gone") => format!(
+                "let it stand for itself: kubectl -n {namespace} label {target} {LABEL_OWNER_UID}-; or delete it"
+            ),
+            _ => "what its words name keeps it: it goes with that, or goes on once that does".to_owned(),
+        },
         reasons::STEP_FAILED => {
             format!("remove the cause, then have it tried again: {program} -n {namespace} retry {target}")
         }
@@ -35,10 +43,18 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
              {program} -n {namespace} skip {} STEP",
             item.name()
         ),
+        // A Job's name.
+        reasons::NAME_CONFLICT if ready.message.contains("ask for a retry") => {
+            format!("delete what holds the name, then have it tried again: {program} -n {namespace} retry {target}")
+        }
         reasons::INVALID | reasons::CYCLE | reasons::UNKNOWN_REFERENCE | reasons::NAME_CONFLICT => {
             match owner(item) {
                 // What somebody else writes into its spec, the owner's next run writes over.
-                Some(owner) => format!("correct it in {owner}, which writes its spec, and apply that again"),
+                Some(owner) => format!(
+                    "correct it in {owner}, which writes its spec, and apply that again; where the field is immutable, \
+                     delete this one, too, and have it made again: {program} -n {namespace} delete {target} --wait && \
+                     {program} -n {namespace} retry {owner}"
+                ),
                 None => format!(
                     "correct the manifest and apply it again, with the program that applied it: kubectl apply -f FILE, or \
                      {program} apply -f FILE; where the field is immutable, delete the object first: {program} -n \
@@ -80,7 +96,7 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
 
 /// The object that wrote this one's spec, by its labels.
 fn owner(item: &Item) -> Option<Target> {
-    let labels = item.metadata.labels.as_ref()?;
+    let labels = item.metadata.labels.as_ref().filter(|labels| labels.contains_key(LABEL_OWNER_UID))?;
     let kind = labels.get(LABEL_OWNER_KIND)?.to_lowercase().parse::<Kind>().ok()?;
     Target::named(kind, labels.get(LABEL_OWNER_NAME)?).ok()
 }
@@ -137,12 +153,25 @@ mod tests {
                 .ends_with("delete the object first: provisioning -n first delete server/heron --wait")
         );
         let mut child = server("heron", ("False", "Invalid", "x"), json!([]));
-        let labels = [(LABEL_OWNER_KIND, "BatchWorkflow"), (LABEL_OWNER_NAME, "noon")];
+        let labels = [(LABEL_OWNER_KIND, "BatchWorkflow"), (LABEL_OWNER_NAME, "noon"), (LABEL_OWNER_UID, "u")];
         child.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        let words = "correct it in batchworkflow/noon, which writes its spec, and apply that again";
-        assert_eq!(advice(&child, "provisioning").unwrap(), words);
-        let held = server("heron", ("Unknown", "Suspended", "the Workspace is suspended: x"), json!([]));
-        assert!(advice(&held, "provisioning").unwrap().ends_with("resume workspace"));
+        let words = advice(&child, "provisioning").unwrap();
+        assert!(
+            words.starts_with("correct it in batchworkflow/noon, which writes its spec, and apply that again"),
+            "{words}"
+        );
+        assert!(words.ends_with("retry batchworkflow/noon"), "{words}");
+        for (message, end) in [
+            ("the Workspace is suspended: set its spec.suspend to false to go on", "resume workspace"),
+            ("Server 'heron' is suspended: set spec.suspend to false to go on", "resume server/heron"),
+            ("the BatchWorkflow that made it (uid u) is gone", "provisioning.dev/owner-uid-; or delete it"),
+            ("the Workspace is being deleted", "goes on once that does"),
+            ("Cluster 'web', which made it, is being deleted", "goes on once that does"),
+            ("step 'x' of BatchWorkflow 'noon', which made it, is Pending", "goes on once that does"),
+        ] {
+            let held = advice(&server("heron", ("Unknown", "Suspended", message), json!([])), "provisioning").unwrap();
+            assert!(held.ends_with(end), "{message}: {held}");
+        }
         assert!(about("Unhealthy").unwrap().starts_with("look at the service on the server"));
         assert_eq!(about("Running").unwrap(), "it goes on by itself: provisioning -n first watch server/heron");
         let failed = json!([step("create", "Create", "Failed"), step("reach", "Reach", "Running")]);

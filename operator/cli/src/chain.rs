@@ -308,7 +308,8 @@ mod tests {
         assert_eq!(named("the workspace has no SSH key yet"), ["workspace/workspace"]);
         assert_eq!(named("spec.size: Server. Servers"), [""; 0]);
         assert_eq!(named("no Server of this namespace matches spec.serverSelector yet"), [""; 0]);
-        assert_eq!(named("waits until no Server refers to it: curlew, heron"), [""; 0]);
+        let waits = "waits until nothing refers to it: Server curlew, Server heron";
+        assert_eq!(named(waits), ["server/curlew", "server/heron"]);
         assert_eq!(named("waits for Server lapwing: undo of step 'create' failed"), ["server/lapwing"]);
         let long = "n".repeat(64);
         assert_eq!(named(&format!("Taskserv '{long}' would have a name of 64 characters")), [""; 0]);

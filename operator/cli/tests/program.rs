@@ -445,7 +445,7 @@ fn every_shell_gets_a_script_that_calls_this_program() {
 fn shell(name: &str) -> PathBuf {
     let own = std::env::var_os(name.to_uppercase()).map(PathBuf::from);
     let usual = ["/usr/bin", "/bin", "/usr/local/bin"].map(|folder| Path::new(folder).join(name));
-    let found = own.into_iter().chain(usual).find(|file| file.exists());
+    let found = own.into_iter().chain(usual).find(|file| file.is_file());
     assert!(found.is_some(), "there is no {name}: run tools/install-packages, or set {}", name.to_uppercase());
     found.unwrap()
 }

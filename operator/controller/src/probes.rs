@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use provisioning_api::Server;
+use provisioning_api::conditions::types;
 use provisioning_api::names::{ANNOTATION_RECONCILE, MANAGER};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{FailureClass, StepPhase, StepStatus};
@@ -50,6 +51,8 @@ struct Memory {
     silences: BTreeMap<String, u32>,
     reported: BTreeSet<(String, String)>,
     rounds: u64,
+    /// Since when each server was Ready when it was knocked at last.
+    ready_since: BTreeMap<String, Option<Timestamp>>,
 }
 
 /// Knocks until the process ends.
@@ -69,6 +72,7 @@ async fn round(context: &Context, memory: &mut Memory) {
     let alive: BTreeSet<String> = servers.iter().filter_map(ResourceExt::uid).collect();
     memory.silences.retain(|uid, _| alive.contains(uid));
     memory.reported.retain(|(uid, _)| alive.contains(uid));
+    memory.ready_since.retain(|uid, _| alive.contains(uid));
     memory.rounds += 1;
     let now = context.now();
     for server in &servers {
@@ -87,7 +91,7 @@ async fn round(context: &Context, memory: &mut Memory) {
         .filter_map(|server| {
             let status = server.status.as_ref()?;
             let (address, key) = (status.addresses.first()?.address.clone(), status.host_key.clone()?);
-            if !memory.is_due(&server.uid().unwrap_or_default(), &address) {
+            if !memory.is_due(&server.uid().unwrap_or_default(), &address, ready_since(&server)) {
                 return None;
             }
             Some(async move { (knock(&address, &key).await, server, address) })
@@ -104,11 +108,17 @@ async fn round(context: &Context, memory: &mut Memory) {
 }
 
 impl Memory {
-    /// Whether a server is knocked at in this round.
-    fn is_due(&self, uid: &str, address: &str) -> bool {
+    /// Whether a server is knocked at in this round. One that has become Ready anew was perhaps down, and is back.
+    fn is_due(&mut self, uid: &str, address: &str, since: Option<Timestamp>) -> bool {
         // Each in a round of its own, not all in the same one.
         let turn = uid.bytes().fold(self.rounds, |sum, byte| sum + u64::from(byte));
-        turn.is_multiple_of(SELDOM) || !self.reported.contains(&(uid.to_owned(), address.to_owned()))
+        let is_anew = self.ready_since.get(uid) != Some(&since);
+        let is_due =
+            turn.is_multiple_of(SELDOM) || is_anew || !self.reported.contains(&(uid.to_owned(), address.to_owned()));
+        if is_due {
+            self.ready_since.insert(uid.to_owned(), since);
+        }
+        is_due
     }
 
     /// Takes note of one knock; true: it has to be reported.
@@ -129,6 +139,12 @@ impl Memory {
             }
         }
     }
+}
+
+fn ready_since(server: &Server) -> Option<Timestamp> {
+    let conditions = server.status.as_ref().map(|status| status.run.conditions.as_slice()).unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.type_ == types::READY)?;
+    Some(ready.last_transition_time.0)
 }
 
 /// What a knock met.
@@ -228,8 +244,9 @@ mod tests {
     fn one_that_is_silent_for_good_is_knocked_at_in_few_rounds_and_each_in_its_own() {
         let mut memory = Memory::default();
         let uids: Vec<String> = (100..700).map(|number| format!("uid-{number}")).collect();
-        let due = |memory: &Memory| uids.iter().filter(|uid| memory.is_due(uid, "10.0.0.5")).count();
-        assert_eq!(due(&memory), uids.len(), "nothing is known of them yet");
+        let then = Some(Timestamp::from_second(1_000).unwrap());
+        let due = |memory: &mut Memory| uids.iter().filter(|uid| memory.is_due(uid, "10.0.0.5", then)).count();
+        assert_eq!(due(&mut memory), uids.len(), "nothing is known of them yet");
         for uid in &uids {
             memory.hear(uid, "10.0.0.5", Answer::Silence);
             memory.hear(uid, "10.0.0.5", Answer::Silence);
@@ -237,15 +254,18 @@ mod tests {
         let by_round: Vec<usize> = (0..SELDOM)
             .map(|round| {
                 memory.rounds = round;
-                due(&memory)
+                due(&mut memory)
             })
             .collect();
         assert_eq!(by_round.iter().sum::<usize>(), uids.len(), "each once: {by_round:?}");
         assert!(by_round.iter().all(|count| *count < uids.len() / 3), "{by_round:?}");
-        assert!(memory.is_due(&uids[0], "10.0.0.6"), "its new address is another matter");
-        let answered = uids.iter().find(|uid| !memory.is_due(uid, "10.0.0.5")).unwrap();
-        memory.hear(answered, "10.0.0.5", Answer::Itself);
-        assert!(memory.is_due(answered, "10.0.0.5"));
+        assert!(memory.is_due(&uids[0], "10.0.0.6", then), "its new address is another matter");
+        let seldom: Vec<&String> = uids.iter().filter(|uid| !memory.is_due(uid, "10.0.0.5", then)).collect();
+        memory.hear(seldom[0], "10.0.0.5", Answer::Itself);
+        assert!(memory.is_due(seldom[0], "10.0.0.5", then));
+        let later = Some(Timestamp::from_second(2_000).unwrap());
+        assert!(memory.is_due(seldom[1], "10.0.0.5", later), "it was down and is Ready again");
+        assert!(!memory.is_due(seldom[1], "10.0.0.5", later));
     }
 
     #[test]

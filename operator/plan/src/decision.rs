@@ -574,7 +574,7 @@ impl Pass<'_> {
         let mut moving = self.entries.iter().filter(|entry| moves(entry));
         let retrying = moving.clone().find(|entry| !entry.is_open() && entry.retry_at.is_some());
         let pending = moving.any(|entry| entry.phase == StepPhase::Pending) || !undo.is_empty();
-        if let Some(runs) = open_text(&self.entries) {
+        if let Some(runs) = open_text(&self.entries, "running") {
             let also = failure.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
             return Verdict::Running(format!("{runs}{also}"));
         }
@@ -635,13 +635,13 @@ pub(crate) fn failure_text(entry: &StepStatus) -> String {
     format!("{what} '{}' failed{class}: {words}", entry.id)
 }
 
-/// What goes on, by direction: `running a, b; undoing c`. None where nothing is open.
-pub(crate) fn open_text(entries: &[StepStatus]) -> Option<String> {
+/// What goes on, by direction: `running a, b; undoing c`, with this word for what goes forward. None where nothing is open.
+pub(crate) fn open_text(entries: &[StepStatus], forward: &str) -> Option<String> {
     let heading = |direction: Direction| {
         let open = entries.iter().filter(|entry| entry.open_direction() == Some(direction));
         let ids: Vec<&str> = open.map(|entry| entry.id.as_str()).collect();
         let verb = match direction {
-            Direction::Forward => "running",
+            Direction::Forward => forward,
             Direction::Undo => "undoing",
         };
         (!ids.is_empty()).then(|| format!("{verb} {}", ids.join(", ")))

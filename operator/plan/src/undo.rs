@@ -228,7 +228,7 @@ fn nothing_left(entry: &mut StepStatus, what: &str) {
 pub(crate) fn verdict(entries: &[StepStatus], waiting: &BTreeMap<String, String>) -> Verdict {
     let stuck = entries.iter().find(|entry| entry.phase == StepPhase::UndoFailed && is_owed(entry));
     let also = stuck.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));
-    if let Some(runs) = open_text(entries) {
+    if let Some(runs) = open_text(entries, "waits for") {
         return Verdict::Deleting(format!("{runs}{also}"));
     }
     let due = due(entries);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::applying::{How, apply};
+use crate::applying::{How, Outcome, apply};
 use crate::cluster::{Cluster, ClusterArguments};
 use crate::dry_run::DryRun;
 use crate::error::Error;
@@ -61,11 +61,20 @@ pub(super) async fn all<'a>(
 ) -> Result<(Exit, Vec<&'a Document>), Error> {
     let mut exit = Exit::Done;
     let mut applied = Vec::new();
+    // Namespaces that are only tried: what is in them can't be, by an API server that does not have them.
+    let mut tried: Vec<&str> = Vec::new();
     for document in documents {
+        if document.kind != DocumentKind::Namespace && tried.contains(&document.namespace.as_str()) {
+            tell(&format!("note: {document} is not tried: its namespace {} is not there yet", document.namespace));
+            continue;
+        }
         match apply(cluster, document, how).await {
             Ok(written) => {
                 let dry = if how.dry_run { " (server dry run)" } else { "" };
                 print(&format!("{document} {}{dry}\n", written.outcome.word()));
+                if how.dry_run && document.kind == DocumentKind::Namespace && written.outcome == Outcome::Created {
+                    tried.push(&document.name);
+                }
                 applied.push(document);
             }
             // Without a cluster the rest can't work either.

@@ -217,6 +217,9 @@ async fn past(
                     tell(&format!("--- {}, step {}, run {}", run.target, run.step, run.run));
                 }
                 text.lines().for_each(|line| shown.line("", line));
+                if text.trim().is_empty() {
+                    tell(&format!("note: {}, step {} has written nothing", run.target, run.step));
+                }
                 any = true;
             }
             Err(error) if error.is_gap() => gaps.push(error),

@@ -295,7 +295,7 @@ fn logs(instance: &Instance, service: Option<&str>, follow: bool, tail: usize) -
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says that an instance was never started, and which there are.
+/// Says that an instance was never started, and which one was perhaps meant.
 fn absent(instance: &Instance) -> ExitCode {
     let name = instance.name();
     let names = Instance::names_of_user();
@@ -309,10 +309,17 @@ fn absent(instance: &Instance) -> ExitCode {
 
 fn kubeconfig(instance: &Instance, print: bool) -> Result<ExitCode> {
     let file = instance.kubeconfig();
-    if !file.exists() {
+    if !instance.directory().exists() {
         return Ok(absent(instance));
     }
-    let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    let text = std::fs::read_to_string(&file).with_context(|| {
+        let name = instance.name();
+        format!(
+            "failed to read {}; start it first: {} platform start --instance {name}",
+            file.display(),
+            output::program()
+        )
+    })?;
     output::line(if print { text.trim_end().to_owned() } else { file.display().to_string() }.as_str())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -21,8 +21,6 @@ use crate::taskserv::server_of;
 
 /// Most servers of one cluster: keeps the worst status below its size limit.
 const MAX_SERVERS: usize = 64;
-/// Longest name of a child: it becomes a label, and a Server's becomes its host name.
-const MAX_NAME: usize = 63;
 
 pub(crate) fn draw(cluster: &Cluster, facts: &Facts, settled: &[StepStatus]) -> Result<Graph, Standing> {
     if cluster.metadata.deletion_timestamp.is_none() {
@@ -117,7 +115,7 @@ fn check(cluster: &Cluster, facts: &Facts) -> Result<(), Standing> {
         let servers = parts::servers(cluster, group);
         count += servers.len();
         for (place, name) in servers.iter().enumerate() {
-            if group.template.is_some() && name.len() > MAX_NAME {
+            if group.template.is_some() && name.len() > parts::MAX_NAME {
                 let field = format!("spec.serverGroups[{position}].name");
                 return Err(invalid(too_long(&field, "Server", name)));
             }
@@ -142,7 +140,7 @@ fn check(cluster: &Cluster, facts: &Facts) -> Result<(), Standing> {
     }
     for (position, taskserv) in cluster.spec.taskservs.iter().enumerate() {
         let name = parts::taskserv_name(cluster, taskserv);
-        if name.len() > MAX_NAME {
+        if name.len() > parts::MAX_NAME {
             return Err(invalid(too_long(&format!("spec.taskservs[{position}].name"), "Taskserv", &name)));
         }
     }
@@ -160,8 +158,9 @@ fn check(cluster: &Cluster, facts: &Facts) -> Result<(), Standing> {
 
 fn too_long(field: &str, kind: &str, name: &str) -> String {
     format!(
-        "{field}: {kind} '{name}' would have a name of {} characters; at most {MAX_NAME}: choose a shorter one",
-        name.len()
+        "{field}: {kind} '{name}' would have a name of {} characters; at most {}: choose a shorter one",
+        name.len(),
+        parts::MAX_NAME
     )
 }
 

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use crate::engine::kind::Child;
 
+/// Longest name of a child: it becomes a label, and a Server's becomes its host name.
+pub(crate) const MAX_NAME: usize = 63;
+
 /// The step that makes a Server.
 pub(crate) fn server_step(name: &str) -> StepId {
     StepId::new(format!("server/{name}"))

@@ -10,8 +10,6 @@ use super::{Facts, parts};
 const MAX_ADDRESSES: usize = 16;
 /// Longest output, bytes.
 const MAX_OUTPUT: usize = 512;
-/// Longest name of a server. A longer one belongs to no server, and a status that holds it would be refused.
-const MAX_NAME: usize = 63;
 
 pub(crate) fn fill(cluster: &mut Cluster, facts: &Facts) {
     let members: Vec<ClusterMember> = cluster
@@ -19,7 +17,8 @@ pub(crate) fn fill(cluster: &mut Cluster, facts: &Facts) {
         .server_groups
         .iter()
         .flat_map(|group| parts::servers(cluster, group).into_iter().map(|server| member(facts, &group.name, server)))
-        .filter(|member| member.server.len() <= MAX_NAME)
+        // A longer one belongs to no server, and a status that holds it would be refused.
+        .filter(|member| member.server.len() <= parts::MAX_NAME)
         .take(64)
         .collect();
     let endpoints = cluster.spec.endpoints.iter().map(|endpoint| published(endpoint, &members)).collect();

@@ -4,6 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
 use kube::{Resource, ResourceExt};
+use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_INPUT_HASH, LABEL_OWNER_UID, MANAGER};
 use provisioning_api::steps::{FailureClass, StepStatus};
 use provisioning_plan::ids::job_name;
@@ -152,9 +153,10 @@ async fn create_executor<K: Kind>(
     Ok(false)
 }
 
-fn name_conflict(name: &str) -> Outcome {
+/// (pure) The end of a run whose name is taken.
+pub(crate) fn name_conflict(name: &str) -> Outcome {
     let text = format!("a Job or Pod named {name} exists and is not ours: delete it, then ask for a retry");
-    let mut outcome = Outcome::failed(FailureClass::Invalid, "JobNameTaken", text);
+    let mut outcome = Outcome::failed(FailureClass::Invalid, reasons::NAME_CONFLICT, text);
     outcome.harmless = true;
     outcome
 }

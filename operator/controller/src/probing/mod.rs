@@ -42,7 +42,8 @@ const SURVEY: Duration = Duration::from_secs(3);
 const PLACES: usize = 64;
 /// Questions at the same time of one workspace: a hundred dead servers of one do not keep another waiting.
 const PLACES_OF_ONE: usize = 16;
-/// Places that only a workspace gets which has none: nor do the dead servers of several keep another one waiting.
+/// Places that only a workspace gets which has none: nor do the dead servers of several keep another one from being asked at
+/// all; it gets one question at a time then.
 const PLACES_FOR_FIRSTS: usize = 16;
 
 /// uid of the Taskserv, Server, the extension where it is not the Taskserv's own, probe.

@@ -138,7 +138,8 @@ impl Kind for ProviderConfig {
     }
 
     fn held_by(&self, facts: &Facts) -> Option<String> {
-        (!facts.servers.is_empty()).then(|| format!("waits until no Server refers to it: {}", facts.servers.join(", ")))
+        let servers: Vec<String> = facts.servers.iter().map(|name| format!("Server {name}")).collect();
+        (!servers.is_empty()).then(|| format!("waits until nothing refers to it: {}", servers.join(", ")))
     }
 }
 

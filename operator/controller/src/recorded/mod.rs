@@ -28,6 +28,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::engine::act::name_conflict;
 use crate::engine::decide::{Planned, decide};
 use crate::engine::guard::undecodable;
 use crate::engine::kind::{Kind, WorkspaceView};
@@ -155,6 +156,11 @@ fn ready<K: Recorded>() -> K {
 /// How a run ends of which nothing good can come any more.
 fn for_good(_: &StepStatus) -> Outcome {
     Outcome::failed(FailureClass::Invalid, "NotSupported", "the other side says that it cannot do this")
+}
+
+/// How a run ends whose Job, or Pod, has the name of somebody else's.
+fn job_taken(_: &StepStatus) -> Outcome {
+    name_conflict("provisioning-run-1")
 }
 
 fn record(records: &mut Records, kind: &str, phase: &str, object: &impl Serialize) {

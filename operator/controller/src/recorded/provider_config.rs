@@ -7,7 +7,7 @@ use provisioning_api::steps::StepStatus;
 use provisioning_plan::observed::Outcome;
 use serde_json::{Value, json};
 
-use super::{Recorded, Records, asked_to_go, for_good, new, pass, ready, record, scene};
+use super::{Recorded, Records, asked_to_go, begun, for_good, job_taken, new, pass, ready, record, scene};
 use crate::engine::kind::Kind;
 use crate::engine::observe::Seen;
 use crate::provider_config::Facts;
@@ -39,6 +39,7 @@ impl Recorded for ProviderConfig {
         add("waiting", &pass(Seen { facts: waits, ..scene(&fresh) }, for_good).next);
         let elsewhere = Facts { sites: vec!["fen".to_owned()], ..fresh.facts() };
         add("invalid", &pass(Seen { facts: elsewhere, ..scene(&fresh) }, for_good).next);
+        add("name-conflict", &pass(scene(&begun::<Self>()), job_taken).next);
         let leaving = asked_to_go(&ready::<Self>());
         let needed = Facts { servers: vec!["blue-heron".to_owned()], ..leaving.facts() };
         add("deleting", &pass(Seen { facts: needed, ..scene(&leaving) }, for_good).next);

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use provisioning_api::conditions::reasons;
-use provisioning_api::steps::{FailureClass, StepAction, StepStatus};
+use provisioning_api::steps::{StepAction, StepStatus};
 use provisioning_api::{ProviderConfig, Server};
 use provisioning_plan::conditions::State;
 use provisioning_plan::observed::Outcome;
 use serde_json::{Value, json};
 
-use super::{Recorded, Records, begun, deletion, for_good, new, pass, ready, record, scene, until, with};
+use super::{Recorded, Records, begun, deletion, for_good, job_taken, new, pass, ready, record, scene, until, with};
 use crate::engine::kind::Kind;
 use crate::engine::observe::Seen;
 use crate::server::Facts;
@@ -56,14 +55,7 @@ impl Recorded for Server {
         let alone = Facts { provider: None, providers: vec!["green-providerconfig".to_owned()], ..fresh.facts() };
         add("unknown-reference", &pass(Seen { facts: alone, ..scene(&fresh) }, for_good).next);
         add("invalid", &pass(scene(&with(&fresh, "/spec/providerSize", json!("huge"))), for_good).next);
-        let taken = |_: &StepStatus| {
-            Outcome::failed(
-                FailureClass::Invalid,
-                reasons::NAME_CONFLICT,
-                "the name of its Job belongs to somebody else",
-            )
-        };
-        add("name-conflict", &pass(scene(&begun::<Self>()), taken).next);
+        add("name-conflict", &pass(scene(&begun::<Self>()), job_taken).next);
         let lost = |step: &StepStatus| match step.action {
             StepAction::Observe => {
                 let state = BTreeMap::from([("state".to_owned(), "Gone".to_owned())]);

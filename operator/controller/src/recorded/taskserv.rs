@@ -12,7 +12,7 @@ use provisioning_plan::conditions::State;
 use provisioning_plan::observed::Outcome;
 use serde_json::{Value, json};
 
-use super::{Recorded, Records, begun, deletion, for_good, new, pass, ready, record, scene, until, with};
+use super::{Recorded, Records, begun, deletion, for_good, job_taken, new, pass, ready, record, scene, until, with};
 use crate::bundles::{Contents, Offered};
 use crate::engine::kind::Kind;
 use crate::engine::observe::Seen;
@@ -105,6 +105,7 @@ impl Recorded for Taskserv {
         let probes = vec![(question, Opinion::Unhealthy("connection refused".to_owned()))];
         let silent = Facts { probes, ..fresh.facts() };
         add("unhealthy", &pass(Seen { facts: silent, ..scene(&ready::<Self>()) }, Self::success).next);
+        add("name-conflict", &pass(scene(&begun::<Self>()), job_taken).next);
         add("script-failed", &pass(scene(&begun::<Self>()), script).next);
     }
 }
