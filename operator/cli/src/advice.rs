@@ -122,6 +122,12 @@ pub(crate) fn about_class(class: FailureClass) -> &'static str {
     }
 }
 
+/// What the words of others ask of a person, where their class does not tell: those of the scheduler.
+pub(crate) fn about_words(words: &str) -> Option<&'static str> {
+    let is_full = words.contains("nodes are available") || words.contains("Insufficient ");
+    is_full.then_some("no node has room for it: make room there, or make it of a smaller size")
+}
+
 /// What to do where an object refers to one that does not exist.
 pub(crate) fn about_missing(missing: &Target, referring: &Target, program: &str, namespace: &str) -> String {
     format!("apply {missing}, or correct its name in {referring}: {program} -n {namespace} apply -f FILE")
@@ -172,6 +178,9 @@ mod tests {
             let held = advice(&server("heron", ("Unknown", "Suspended", message), json!([])), "provisioning").unwrap();
             assert!(held.ends_with(end), "{message}: {held}");
         }
+        let full = "Pod is Pending: 0/1 nodes are available: 1 Insufficient cpu.";
+        assert!(about_words(full).unwrap().contains("smaller size"));
+        assert_eq!(about_words("no route to host"), None);
         assert!(about("Unhealthy").unwrap().starts_with("look at the service on the server"));
         assert_eq!(about("Running").unwrap(), "it goes on by itself: provisioning -n first watch server/heron");
         let failed = json!([step("create", "Create", "Failed"), step("reach", "Reach", "Running")]);

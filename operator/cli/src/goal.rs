@@ -173,7 +173,8 @@ async fn follow(
                     if waiting.goal == Goal::Deleted {
                         missing.remove(name);
                     } else if !waiting.keep_waiting {
-                        return Err(WatchError::NotFound(format!("{kind}/{name} in namespace {namespace}")));
+                        let target = Target { kind, name: name.to_owned() };
+                        return Err(WatchError::NotFound { target, namespace: namespace.to_owned() });
                     }
                 }
             }
@@ -249,7 +250,8 @@ mod tests {
         wait(&cluster, Kind::Server, "first", &names[..1], &waiting(Goal::Ready), &mut told).await.unwrap();
         let error =
             wait(&cluster, Kind::Server, "first", &names, &waiting(Goal::Ready), &mut |_, _| {}).await.unwrap_err();
-        assert_eq!(error.to_string(), "server/curlew in namespace first: not found");
+        let told = error.to_string();
+        assert!(told.starts_with("server/curlew in namespace first: not found; see what is there: "), "{told}");
         assert_eq!(lines, ["server/heron Ready, 1/2 steps"]);
         let servers = "GET /apis/provisioning.dev/v1alpha1/namespaces/first/servers?";
         let requests = stub.requests();

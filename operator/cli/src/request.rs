@@ -238,6 +238,14 @@ pub(crate) async fn delete(
     Ok(if reply.is_left() { Deletion::Started } else { Deletion::Done })
 }
 
+/// An error about an object in words, with the hint where there is no such object.
+pub(crate) fn explained(error: &RequestError, kind: Kind, namespace: &str) -> String {
+    match error {
+        RequestError::NotFound { .. } => format!("{error}; {}", list_hint(kind, namespace)),
+        _ => error.to_string(),
+    }
+}
+
 /// Ends with this hint where an object is not found.
 pub(crate) fn list_hint(kind: Kind, namespace: &str) -> String {
     format!("see what is there: {} list {kind} -n {namespace}", program())

@@ -11,9 +11,9 @@ use kube::runtime::watcher::{self, Event};
 use crate::cluster::Cluster;
 use crate::exit::Exit;
 use crate::item::Item;
-use crate::kinds::Kind;
+use crate::kinds::{Kind, Target};
 use crate::output::tell;
-use crate::request::{RequestError, Scope, api};
+use crate::request::{RequestError, Scope, api, list_hint};
 
 /// A watch can't go on, or what was waited for does not come.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +22,8 @@ pub(crate) enum WatchError {
     Request(#[from] RequestError),
     #[error("{0}")]
     Never(String),
-    #[error("{0}: not found")]
-    NotFound(String),
+    #[error("{target} in namespace {namespace}: not found; {}", list_hint(target.kind, namespace))]
+    NotFound { target: Target, namespace: String },
     #[error("after {} s: {text}", .after.as_secs())]
     Timeout { after: Duration, text: String },
 }
@@ -33,7 +33,7 @@ impl WatchError {
         match self {
             Self::Request(error) => error.exit(),
             Self::Never(_) => Exit::Failed,
-            Self::NotFound(_) => Exit::No,
+            Self::NotFound { .. } => Exit::No,
             Self::Timeout { .. } => Exit::Timeout,
         }
     }

@@ -15,7 +15,7 @@ use crate::goal::{Goal, Waiting};
 use crate::kinds::{Kind, Target, targets};
 use crate::manifest::{self, DocumentKind};
 use crate::output::{print, program, tell};
-use crate::request::{Deletion, RequestError, delete};
+use crate::request::{Deletion, RequestError, delete, explained};
 use crate::times::parse_duration;
 
 /// Arguments of `delete`.
@@ -82,7 +82,7 @@ async fn objects(written: Written, how: &How, cluster: &ClusterArguments) -> Res
             Err(RequestError::NotFound { .. }) if how.ignore_not_found => {}
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
-                tell(&format!("error: {error}"));
+                tell(&format!("error: {}", explained(&error, target.kind, &namespace)));
                 exit = if exit == Exit::Done { error.exit() } else { exit };
             }
         }

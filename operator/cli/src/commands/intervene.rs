@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::item::{Item, Typed};
 use crate::kinds::{Kind, KindError, Target, targets};
 use crate::output::{print, tell};
-use crate::request::{RequestError, get, list_hint, merge};
+use crate::request::{RequestError, explained, get, merge};
 
 /// Arguments of `retry`, `suspend` and `resume`.
 #[derive(Debug, Args)]
@@ -94,7 +94,7 @@ pub(crate) async fn run(arguments: Arguments, wish: Wish, cluster: &ClusterArgum
             Ok(_) => print(&format!("{target} {}{}\n", wish.done(), dry_run.suffix())),
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
-                tell(&format!("error: {error}"));
+                tell(&format!("error: {}", explained(&error, target.kind, &cluster.namespace)));
                 exit = if exit == Exit::Done { error.exit() } else { exit };
             }
         }
@@ -115,7 +115,7 @@ pub(crate) async fn skip(arguments: SkipArguments, cluster: &ClusterArguments) -
             Ok(Exit::Done)
         }
         Err(Error::Request(error @ RequestError::NotFound { .. })) => {
-            tell(&format!("error: {error}; {}", list_hint(Kind::BatchWorkflow, &cluster.namespace)));
+            tell(&format!("error: {}", explained(&error, Kind::BatchWorkflow, &cluster.namespace)));
             Ok(error.exit())
         }
         Err(error) => Err(error),

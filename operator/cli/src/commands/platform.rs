@@ -12,7 +12,7 @@ use comfy_table::presets::NOTHING;
 use jiff::Timestamp;
 use provisioning_platform::image::{self, Image, ImageFile, Layer};
 use provisioning_platform::{
-    Binaries, Health, Instance, InstanceName, InstanceStatus, Loaded, Phase, StartOptions, Started, Stopped,
+    Binaries, Health, Instance, InstanceName, InstanceStatus, Loaded, LogsError, Phase, StartOptions, Started, Stopped,
 };
 
 use crate::exit;
@@ -288,7 +288,14 @@ fn logs(instance: &Instance, service: Option<&str>, follow: bool, tail: usize) -
             output::line(&names.join("\n"))?;
         }
         Some(service) => {
-            let file = provisioning_platform::log_file(instance, service)?;
+            let file = match provisioning_platform::log_file(instance, service) {
+                Err(LogsError::Unknown { name, known }) if !known.is_empty() => {
+                    let near = provisioning_plan::nearest::hint(&name, known.iter().map(String::as_str));
+                    tell(&format!("error: there is no log of '{name}'{near}; there are: {}", known.join(", ")));
+                    return Ok(exit::negative());
+                }
+                file => file?,
+            };
             provisioning_platform::show_log(&file, tail, follow, &mut std::io::stdout().lock())?;
         }
     }

@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::item::{Item, Typed};
 use crate::kinds::{Target, targets};
 use crate::output::{Colour, Format, Style, print, program, tell};
-use crate::request::{RequestError, get, list_hint};
+use crate::request::{RequestError, explained, get};
 use crate::table::{Cell, Table};
 use crate::times::span;
 
@@ -68,11 +68,7 @@ pub(crate) async fn objects(
             }
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
-                let hint = match &error {
-                    RequestError::NotFound { .. } => format!("; {}", list_hint(target.kind, &cluster.namespace)),
-                    _ => String::new(),
-                };
-                tell(&format!("error: {error}{hint}"));
+                tell(&format!("error: {}", explained(&error, target.kind, &cluster.namespace)));
                 exit = if exit == Exit::Done { error.exit() } else { exit };
             }
         }

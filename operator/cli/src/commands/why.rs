@@ -6,7 +6,7 @@ use provisioning_api::conditions::{reasons, types};
 use provisioning_api::steps::StepAction;
 use serde_json::{Value, json};
 
-use crate::advice::{about_class, about_missing, advice};
+use crate::advice::{about_class, about_missing, about_words, advice};
 use crate::chain::{Link, State, given, next};
 use crate::cluster::{Cluster, ClusterArguments};
 use crate::complete;
@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::item::Item;
 use crate::kinds::{Target, targets};
 use crate::output::{Colour, Style, print, program, tell};
-use crate::request::{RequestError, get, list_hint};
+use crate::request::{RequestError, explained, get};
 
 /// Most links: workflow, Taskserv, Server, ProviderConfig and Workspace are five.
 const MAX_LINKS: usize = 8;
@@ -50,7 +50,7 @@ pub(crate) async fn run(arguments: Arguments, cluster: &ClusterArguments, style:
             Ok(Exit::Done)
         }
         Err(error @ RequestError::NotFound { .. }) => {
-            tell(&format!("error: {error}; {}", list_hint(target.kind, &cluster.namespace)));
+            tell(&format!("error: {}", explained(&error, target.kind, &cluster.namespace)));
             Ok(error.exit())
         }
         Err(error) => Err(error.into()),
@@ -115,6 +115,8 @@ impl Chain {
         let cause = self.links.iter().rev().find(|link| link.state != State::Given);
         let class = cause.and_then(|link| link.step.as_ref()).and_then(|step| step.class);
         let mut lines: Vec<String> = class.map(|class| about_class(class).to_owned()).into_iter().collect();
+        let words = cause.and_then(|link| link.step.as_ref()).map_or("", |step| step.message.as_str());
+        lines.extend(about_words(words).map(str::to_owned));
         lines.extend(advice(&self.last, program));
         let objects: Vec<&Link> = self.links.iter().filter(|link| link.state != State::Given).collect();
         let above = objects.split_last().map(|(_, above)| above).unwrap_or_default();
