@@ -16,6 +16,18 @@ fn workflow(name: &str, on_failure: &str, steps: &Value) -> Value {
         "spec": {"deletionPolicy": "Delete", "onFailure": on_failure, "steps": steps}})
 }
 
+/// A Taskserv whose parameters its schema refuses.
+fn wrong(case: &Case, server: &str) -> Value {
+    let mut spec = case.redis_on("wrong", &[server])["spec"].clone();
+    spec["parameters"]["port"] = json!(70_000);
+    json!({"name": "wrong", "apply": {"taskserv": {"name": "wrong", "spec": spec}}})
+}
+
+/// What a step waits for that has nothing to wait for.
+fn exists() -> Value {
+    json!({"kind": "Workspace", "name": "workspace", "for": "object.metadata.name == 'workspace'"})
+}
+
 async fn phase(case: &Case, workflow: &str, id: &str) -> Result<(Option<StepPhase>, String)> {
     let workflow = case.get::<BatchWorkflow>(workflow).await?;
     Ok(step(&workflow, id).map_or((None, String::new()), |step| (Some(step.phase), step.reason.clone())))
@@ -60,15 +72,12 @@ fn a_paused_workflow_goes_on_when_the_failed_step_is_waived() {
     case("a_paused_workflow_goes_on_when_the_failed_step_is_waived", |case: Case| async move {
         case.workspace().await?;
         case.apply(&case.server("knot")).await?;
-        let mut wrong = case.redis_on("wrong", &["knot"])["spec"].clone();
-        wrong["parameters"]["port"] = json!(70_000);
-        let exists = json!({"kind": "Workspace", "name": "workspace", "for": "object.metadata.name == 'workspace'"});
         case.apply(&workflow(
             "fen",
             "Pause",
             &json!([
-                {"name": "wrong", "apply": {"taskserv": {"name": "wrong", "spec": wrong}}},
-                {"name": "after", "dependsOn": [{"step": "wrong"}], "wait": exists},
+                wrong(&case, "knot"),
+                {"name": "after", "dependsOn": [{"step": "wrong"}], "wait": exists()},
             ]),
         ))
         .await?;
@@ -93,11 +102,8 @@ fn a_workflow_goes_on_beside_a_failed_step_and_retry_takes_it_up_again() {
     case("a_workflow_goes_on_beside_a_failed_step_and_retry_takes_it_up_again", |case: Case| async move {
         case.workspace().await?;
         case.apply(&case.server("teal")).await?;
-        let mut wrong = case.redis_on("wrong", &["teal"])["spec"].clone();
-        wrong["parameters"]["port"] = json!(70_000);
-        let exists = json!({"kind": "Workspace", "name": "workspace", "for": "object.metadata.name == 'workspace'"});
         let after = |name: &str, type_: &str, when: Option<&str>| {
-            let mut step = json!({"name": name, "dependsOn": [{"step": "wrong", "type": type_}], "wait": exists});
+            let mut step = json!({"name": name, "dependsOn": [{"step": "wrong", "type": type_}], "wait": exists()});
             if let Some(when) = when {
                 step["when"] = json!(when);
             }
@@ -107,11 +113,11 @@ fn a_workflow_goes_on_beside_a_failed_step_and_retry_takes_it_up_again() {
             "mere",
             "Continue",
             &json!([
-                {"name": "wrong", "apply": {"taskserv": {"name": "wrong", "spec": wrong}}},
+                wrong(&case, "teal"),
                 after("built-on-it", "Hard", None),
                 after("mourns", "Soft", Some("steps.wrong.phase == 'Failed'")),
                 after("cheers", "Soft", Some("steps.wrong.phase == 'Succeeded'")),
-                {"name": "beside", "wait": exists},
+                {"name": "beside", "wait": exists()},
             ]),
         ))
         .await?;

@@ -25,7 +25,8 @@ var everyKind = []string{
 	"ready-for-the-generation-before", "deletion-not-seen-yet", "deleting",
 }
 
-// reasonsOf are the reasons that condition Ready of a kind can have. What steps and deletions have is in everyRun.
+// reasonsOf are the reasons that condition Ready of a kind can have. What every kind that runs steps
+// has is in everyRun, and what undoing adds in withUndo.
 var reasonsOf = map[string][]string{
 	"Workspace":      {"Succeeded", "Suspended", "Undecodable", "Deleting"},
 	"ProviderConfig": append([]string{"Deleting"}, everyRun...),

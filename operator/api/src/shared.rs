@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::types;
 use crate::steps::{FailureClass, RunStatus};
 
 /// Reference to an object of the same namespace. No reference ever leaves a workspace.
@@ -98,27 +99,24 @@ pub trait RunsSteps {
     /// The shared part of status; makes an empty status where there is none.
     fn run_status_mut(&mut self) -> &mut RunStatus;
 
+    /// The condition of a type, if status has it.
+    fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.run_status()?.conditions.iter().find(|condition| condition.type_ == type_)
+    }
+
     /// Whether condition `Ready` is True.
     fn is_ready(&self) -> bool {
-        self.run_status().is_some_and(|status| {
-            let mut conditions = status.conditions.iter();
-            conditions.any(|condition| condition.type_ == crate::conditions::types::READY && condition.status == "True")
-        })
+        self.condition(types::READY).is_some_and(|ready| ready.status == "True")
     }
 
     /// Condition `Stalled`, while it is True: nothing more happens by itself.
     fn stalled(&self) -> Option<&Condition> {
-        let conditions = &self.run_status()?.conditions;
-        let is_stalled =
-            |condition: &&Condition| condition.type_ == crate::conditions::types::STALLED && condition.status == "True";
-        conditions.iter().find(is_stalled)
+        self.condition(types::STALLED).filter(|stalled| stalled.status == "True")
     }
 
     /// The message of condition `Ready`, for people.
     fn ready_message(&self) -> &str {
-        let conditions = self.run_status().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let ready = conditions.iter().find(|condition| condition.type_ == crate::conditions::types::READY);
-        ready.map_or("not looked at yet", |condition| condition.message.as_str())
+        self.condition(types::READY).map_or("not looked at yet", |ready| ready.message.as_str())
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         reason if reason != reasons::DELETING && item.steps().iter().any(has_failed) => {
             format!(
                 "its other steps go on; remove the cause of the one that failed, then have it tried again: \
-             {program} -n {namespace} retry {target}"
+                 {program} -n {namespace} retry {target}"
             )
         }
         _ => format!("it goes on by itself: {program} -n {namespace} watch {target}"),

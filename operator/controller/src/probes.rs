@@ -91,7 +91,8 @@ async fn round(context: &Context, memory: &mut Memory) {
         .filter_map(|server| {
             let status = server.status.as_ref()?;
             let (address, key) = (status.addresses.first()?.address.clone(), status.host_key.clone()?);
-            if !memory.is_due(&server.uid().unwrap_or_default(), &address, ready_since(&server)) {
+            let since = server.condition(types::READY).map(|ready| ready.last_transition_time.0);
+            if !memory.is_due(&server.uid().unwrap_or_default(), &address, since) {
                 return None;
             }
             Some(async move { (knock(&address, &key).await, server, address) })
@@ -139,12 +140,6 @@ impl Memory {
             }
         }
     }
-}
-
-fn ready_since(server: &Server) -> Option<Timestamp> {
-    let conditions = server.status.as_ref().map(|status| status.run.conditions.as_slice()).unwrap_or_default();
-    let ready = conditions.iter().find(|condition| condition.type_ == types::READY)?;
-    Some(ready.last_transition_time.0)
 }
 
 /// What a knock met.

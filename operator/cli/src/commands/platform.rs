@@ -191,12 +191,12 @@ fn purge(instance: &Instance, no_colour: bool) -> Result<ExitCode> {
     let (progress, name) = (Progress::new(no_colour), instance.name());
     let was_there = instance.directory().exists();
     provisioning_platform::purge(instance, &mut |message| progress.step(message))?;
-    let others = Instance::names_of_user();
+    let others = if was_there { Vec::new() } else { Instance::names_of_user() };
     let names: Vec<&str> = others.iter().map(InstanceName::as_str).collect();
-    progress.finish(&match (was_there, names.is_empty()) {
-        (true, _) => format!("instance {name} is gone"),
-        (false, true) => format!("there is no instance {name}"),
-        (false, false) => format!("there is no instance {name}; there are: {}", names.join(", ")),
+    progress.finish(&match names.as_slice() {
+        _ if was_there => format!("instance {name} is gone"),
+        [] => format!("there is no instance {name}"),
+        names => format!("there is no instance {name}; there are: {}", names.join(", ")),
     });
     Ok(ExitCode::SUCCESS)
 }

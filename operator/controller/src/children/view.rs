@@ -152,8 +152,7 @@ fn standing<K: Resource<DynamicType = ()> + RunsSteps>(child: &K) -> Standing {
 /// The reason of a child's condition `Ready` where that is False: its owner is not Ready for the same reason. Waiting for
 /// a child that is on its way is the owner's own reason.
 pub fn reason_of(child: &impl RunsSteps) -> &'static str {
-    let conditions = child.run_status().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let ready = conditions.iter().find(|condition| condition.type_ == types::READY && condition.status == "False");
+    let ready = child.condition(types::READY).filter(|ready| ready.status == "False");
     let known = ready.and_then(|ready| reasons::ALL.iter().find(|(reason, _)| *reason == ready.reason));
     known.map_or(reasons::WAITING, |(reason, _)| reason)
 }

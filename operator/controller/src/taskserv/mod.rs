@@ -13,7 +13,6 @@ mod select;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
@@ -181,8 +180,8 @@ impl Kind for Taskserv {
         if by_steps.state != State::Ready && !looks {
             return None;
         }
-        let before = self.run_status().and_then(|status| ready(&status.conditions));
-        probing::standing(before, &facts.probes).or_else(|| looks.then(|| Standing::from(&Verdict::Ready)))
+        probing::standing(self.condition(types::READY), &facts.probes)
+            .or_else(|| looks.then(|| Standing::from(&Verdict::Ready)))
     }
 
     fn observed_again(&self, _: &Facts, now: Timestamp) -> BTreeMap<String, Timestamp> {
@@ -308,10 +307,6 @@ fn facts(
     }
 }
 
-fn ready(conditions: &[Condition]) -> Option<&Condition> {
-    conditions.iter().find(|condition| condition.type_ == types::READY)
-}
-
 trait Looks {
     fn only_looks_again(&self, by_steps: &Standing) -> bool;
 }
@@ -333,7 +328,7 @@ impl Looks for Taskserv {
             | StepPhase::Undone
             | StepPhase::UndoFailed => false,
         };
-        let was_done = ready(&status.conditions).is_some_and(|condition| {
+        let was_done = self.condition(types::READY).is_some_and(|condition| {
             let is_done = condition.status == "True" || condition.reason == reasons::UNHEALTHY;
             is_done && condition.observed_generation == self.metadata.generation
         });

@@ -10,7 +10,7 @@ use provisioning_api::provider_config::ProviderType;
 use provisioning_api::server::Creation;
 use provisioning_api::steps::{Direction, FailureClass};
 use provisioning_sdk::request::{Envelope, Owner, ProviderRequest};
-use provisioning_sdk::result::StepResult;
+use provisioning_sdk::result::{StepResult, tail};
 use tempfile::TempDir;
 
 use crate::MakeWorld;
@@ -319,9 +319,8 @@ pub(crate) fn failed(run: &Run, class: FailureClass, what: &str) -> Result<StepR
 /// The end of what it said on standard error: where a provider can't even be started, nothing else tells why.
 fn last_words(stderr: &str) -> String {
     let lines: Vec<&str> = stderr.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(5)..].join(" | ");
-    let cut: String = last.chars().rev().take(400).collect::<Vec<_>>().into_iter().rev().collect();
-    if cut.is_empty() { String::new() } else { format!("; standard error ends with: {cut}") }
+    let last = tail(&lines[lines.len().saturating_sub(5)..].join(" | "), 400);
+    if last.is_empty() { String::new() } else { format!("; standard error ends with: {last}") }
 }
 
 /// A result in words.
