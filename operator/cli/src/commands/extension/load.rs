@@ -21,6 +21,7 @@ use crate::names;
 use crate::offers::Shelf;
 use crate::output::{print, tell};
 use crate::request::RequestError;
+use crate::safe::one_line;
 
 /// Most names that are told of what is left out.
 const MAX_NOTES: usize = 16;
@@ -87,7 +88,7 @@ fn tell_what_is_left_out(folder: &Path) -> Result<(), ExtensionError> {
     let left_out = Bundle::left_out(folder).map_err(|source| wrong(folder, source))?;
     for (name, near) in left_out.iter().take(MAX_NOTES) {
         let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
-        tell(&format!("note: {name} is no part of an extension and is left out{near}"));
+        tell(&format!("note: {} is no part of an extension and is left out{near}", one_line(name)));
     }
     if let more @ 1.. = left_out.len().saturating_sub(MAX_NOTES) {
         tell(&format!("note: and {more} more"));
