@@ -59,6 +59,8 @@ pub struct Cluster {
     pub disks: PathBuf,
     /// The API server's audit log.
     pub audit_log: PathBuf,
+    /// The `nu` that scripts are run by on servers.
+    pub nu: PathBuf,
     kubectl: PathBuf,
 }
 
@@ -81,6 +83,7 @@ impl Cluster {
             kubectl: variable("E2E_KUBECTL")?,
             disks: variable("E2E_DISKS")?,
             audit_log: variable("E2E_AUDIT_LOG")?,
+            nu: variable("E2E_NU")?,
             system: "provisioning-system".to_owned(),
             site: provisioning_api::names::DEFAULT_SITE.to_owned(),
         })
@@ -90,8 +93,8 @@ impl Cluster {
     ///
     /// # Errors
     /// Where it can't be started or does not end.
-    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<Output> {
-        self.program(&self.kubectl, arguments, input, &[]).await
+    pub async fn kubectl(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Result<Output> {
+        self.program(&self.kubectl, arguments, input.as_ref(), &[]).await
     }
 
     /// Runs `provisioning` to its end with some environment.
@@ -99,14 +102,14 @@ impl Cluster {
     /// # Errors
     /// Where it can't be started or does not end.
     pub async fn provisioning(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Output> {
-        self.program(&self.provisioning, arguments, "", environment).await
+        self.program(&self.provisioning, arguments, &[], environment).await
     }
 
     async fn program(
         &self,
         program: &Path,
         arguments: &[&str],
-        input: &str,
+        input: &[u8],
         environment: &[(&str, &str)],
     ) -> Result<Output> {
         let what = || format!("{} {}", program.display(), arguments.join(" "));
@@ -121,7 +124,7 @@ impl Cluster {
             .spawn()
             .with_context(what)?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).await.with_context(what)?;
+            stdin.write_all(input).await.with_context(what)?;
         }
         let output = tokio::time::timeout(PROGRAM_DEADLINE, child.wait_with_output())
             .await

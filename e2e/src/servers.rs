@@ -36,10 +36,19 @@ impl Case {
     /// # Errors
     /// A command that fails, with its words.
     pub async fn on_server(&self, server: &str, command: &str) -> Result<String> {
+        self.on_server_with(server, command, &[]).await
+    }
+
+    /// The same, with something to read on its standard input.
+    ///
+    /// # Errors
+    /// A command that fails, with its words.
+    pub async fn on_server_with(&self, server: &str, command: &str, input: &[u8]) -> Result<String> {
         let pod = self.site_pod(server).await?;
-        let arguments = ["exec", "-n", &self.cluster.site, &pod, "-c", "server", "--"];
-        let inside = ["chroot", "/proc/1/root", "sh", "-c", command];
-        let output = self.cluster.kubectl(&[&arguments[..], &inside].concat(), "").await?;
+        let stdin: &[&str] = if input.is_empty() { &[] } else { &["--stdin"] };
+        let arguments = ["exec", "-n", &self.cluster.site, &pod, "-c", "server"];
+        let inside = ["--", "chroot", "/proc/1/root", "sh", "-c", command];
+        let output = self.cluster.kubectl(&[&arguments[..], stdin, &inside].concat(), input).await?;
         output.success().with_context(|| format!("on server {server}: {command}"))
     }
 

@@ -26,6 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(420);
 const SERVERS: [&str; 3] = ["dunlin", "knot", "ruff"];
 /// Where the suite's own request for a script lies on a server.
 const REQUEST: &str = "/run/suite-request.json";
+/// Where it brings the scripts to on a server that has none of them.
+const COPY: &str = "/var/tmp/suite";
+/// `nu` where the operator brings it to.
+const NU: &str = "/opt/provisioning/bin/nu";
 
 /// `tests/case*.yaml` of an extension.
 #[derive(Clone, Debug, Deserialize)]
@@ -112,6 +116,7 @@ impl Subject {
 
     async fn all(&self) -> Result<()> {
         self.ground().await?;
+        self.never_there_is_noticed().await?;
         self.installed_although_killed().await?;
         self.speaks("after the installation").await?;
         self.installed_twice_changes_nothing().await?;
@@ -247,6 +252,29 @@ impl Subject {
         Ok(())
     }
 
+    /// The operator has not been on this server for the extension yet, so its scripts are brought there by hand.
+    async fn never_there_is_noticed(&self) -> Result<()> {
+        let first = self.servers()[0];
+        let mut archive = tar::Builder::new(Vec::new());
+        archive.append_path_with_name(&self.case.cluster.nu, "nu")?;
+        archive.append_dir_all("scripts", self.folder.join("scripts"))?;
+        let archive = archive.into_inner()?;
+        let unpack = format!("mkdir {COPY} && tar -xf - -C {COPY}");
+        self.case.on_server_with(first, &unpack, &archive).await?;
+
+        let nu = format!("{COPY}/nu");
+        let before = self.traces(first).await?;
+        match self.run(first, &nu, COPY, "check").await? {
+            Ok(words) => bail!("check is content on a server that never had it: {words}"),
+            Err(words) => self.case.rule(&format!("never there: {}", words.lines().last().unwrap_or_default())),
+        }
+        let uninstall = self.run(first, &nu, COPY, "uninstall").await?;
+        uninstall.map_err(|words| anyhow::anyhow!("uninstallation on {first}, which never had it: {words}"))?;
+        let after = self.traces(first).await?;
+        ensure!(before == after, "something is changed on {first}, which never had it:\n{before}\n{after}");
+        self.case.on_server(first, &format!("rm -r {COPY}")).await.map(drop)
+    }
+
     /// Runs one of the installed bundle's scripts by hand, past the operator. `Err`: its words.
     async fn script(&self, server: &str, script: &str) -> Result<Result<String, String>> {
         let taskserv = self.case.get::<Taskserv>("subject").await;
@@ -265,9 +293,14 @@ impl Subject {
                 found.trim().trim_end_matches("/manifest.yaml").to_owned()
             }
         };
+        self.run(server, NU, &folder, script).await
+    }
+
+    /// Runs one of the scripts below a folder of a server. `Err`: its words.
+    async fn run(&self, server: &str, nu: &str, folder: &str, script: &str) -> Result<Result<String, String>> {
         let request = self.request(server, &self.plan.parameters).await?.to_string().replace('\'', "'\\''");
         let command = format!(
-            "umask 077; printf %s '{request}' >{REQUEST}; umask 022; cd {folder} && /opt/provisioning/bin/nu \
+            "umask 077; printf %s '{request}' >{REQUEST}; umask 022; cd {folder} && {nu} \
              --no-config-file scripts/{script}.nu {REQUEST} >/run/suite-out 2>&1; code=$?; rm -f {REQUEST}; \
              echo $code; cat /run/suite-out"
         );
