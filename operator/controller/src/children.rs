@@ -3,10 +3,8 @@
 pub mod view;
 
 use kube::ResourceExt;
-use kube::api::{
-    Api, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
-};
-use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta, Request};
+use kube::api::{Api, DeleteParams, DynamicObject, Preconditions};
+use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
     ANNOTATION_APPLIED, ANNOTATION_RECONCILE, GROUP, LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME,
@@ -15,11 +13,11 @@ use provisioning_api::names::{
 use provisioning_api::steps::{FailureClass, StepStatus};
 use provisioning_plan::observed::Outcome;
 
+use crate::answers;
 use crate::context::Context;
 use crate::engine::kind::{Child, Kind};
 use crate::engine::runs::{Knowledge, RunKey};
 use crate::error::Error;
-use crate::guarded::Guarded;
 
 fn api(ctx: &Context, namespace: &str, kind: &str) -> (Api<DynamicObject>, ApiResource) {
     let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind);
@@ -29,30 +27,13 @@ fn api(ctx: &Context, namespace: &str, kind: &str) -> (Api<DynamicObject>, ApiRe
 
 /// What is there by a child's name, without what is in it: it may be anybody's, and as large as it can be.
 async fn look(
-    ctx: &Context,
     api: &Api<DynamicObject>,
     child: &Child,
     described: &str,
 ) -> Result<Option<PartialObjectMeta<DynamicObject>>, Error> {
-    let failed = |source| Error::request("read", described, source);
-    let request = Request::new(api.resource_url()).get_metadata(&child.name, &GetParams::default());
-    let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-    match ctx.client.request::<Guarded<PartialObjectMeta<DynamicObject>>>(request).await {
-        Ok(found) => found.readable(described).map(Some),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(source) => Err(failed(source)),
-    }
-}
-
-/// Deletes an object; the answer, which may be all of it, stays a text.
-async fn delete_by_name(
-    ctx: &Context,
-    api: &Api<DynamicObject>,
-    name: &str,
-    parameters: &DeleteParams,
-) -> Result<(), kube::Error> {
-    let request = Request::new(api.resource_url()).delete(name, parameters).map_err(kube::Error::BuildRequest)?;
-    ctx.client.request_text(request).await.map(drop)
+    let found = answers::metadata(api, &child.name).await;
+    let found = found.map_err(|source| Error::request("read", described, source))?;
+    found.map(|found| found.readable(described)).transpose()
 }
 
 /// Creates or updates the child. True: the run ended right here, with a refusal.
@@ -69,7 +50,7 @@ pub async fn apply<K: Kind>(
     let namespace = owner.namespace().unwrap_or_default();
     let (api, resource) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = look(ctx, &api, child, &name).await?;
+    let found = look(&api, child, &name).await?;
     let existed = found.is_some();
     if let Some(other) = found.as_ref().filter(|other| !is_ours(owner, *other)) {
         ctx.runs.set(key, Knowledge::Over(taken(owner, other, child)));
@@ -89,14 +70,9 @@ pub async fn apply<K: Kind>(
         None => new,
     };
     fill(&mut object, owner, step, child);
-    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    let written = if existed {
-        api.replace(&child.name, &parameters, &object).await
-    } else {
-        api.create(&parameters, &object).await
-    };
+    let written = if existed { answers::replace(&api, &object).await } else { answers::create(&api, &object).await };
     match written {
-        Ok(_) => {
+        Ok(()) => {
             ctx.runs.set(key, Knowledge::Created(ctx.now()));
             Ok(false)
         }
@@ -195,8 +171,7 @@ async fn release(api: &Api<DynamicObject>, child: &Held) -> Result<(), Error> {
         "labels": {LABEL_OWNER_UID: null, LABEL_OWNER_KIND: null, LABEL_OWNER_NAME: null},
         "annotations": {ANNOTATION_APPLIED: null},
     }});
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_metadata(name, &parameters, &Patch::Merge(patch)).await {
+    match answers::patch_metadata(api, name, &patch).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(source) => {
@@ -215,13 +190,13 @@ const CHILD_KINDS: [&str; 3] = ["Server", "Taskserv", "Cluster"];
 /// Where it does not answer.
 async fn owned<K: Kind>(ctx: &Context, owner: &K) -> Result<Vec<Held>, Error> {
     let namespace = owner.namespace().unwrap_or_default();
-    let labels = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={}", owner.uid().unwrap_or_default()));
+    let labels = format!("{LABEL_OWNER_UID}={}", owner.uid().unwrap_or_default());
     let mut found = Vec::new();
     for kind in CHILD_KINDS {
-        let list = api(ctx, &namespace, kind).0.list_metadata(&labels).await;
+        let list = answers::list(&api(ctx, &namespace, kind).0, &labels).await;
         let list = list.map_err(|source| Error::request("list", format!("{kind}s in {namespace}"), source))?;
-        let stays = list.items.iter().filter(|child| child.metadata.deletion_timestamp.is_none());
-        found.extend(stays.map(|child| Held { kind, name: child.name_any(), version: child.resource_version() }));
+        let stays = list.into_iter().filter(|child| !child.is_deleted);
+        found.extend(stays.map(|child| Held { kind, name: child.name, version: child.version }));
     }
     Ok(found)
 }
@@ -260,7 +235,7 @@ pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKe
     let namespace = owner.namespace().unwrap_or_default();
     let (api, _) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = look(ctx, &api, child, &name).await?;
+    let found = look(&api, child, &name).await?;
     let Some(live) = found.filter(|live| is_ours(owner, live)) else {
         ctx.runs.set(key, Knowledge::Over(Outcome::succeeded()));
         return Ok(true);
@@ -270,11 +245,8 @@ pub async fn delete<K: Kind>(ctx: &Context, owner: &K, child: &Child, key: RunKe
             preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
             ..DeleteParams::background()
         };
-        match delete_by_name(ctx, &api, &child.name, &parameters).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(source) => return Err(Error::request("delete", name, source)),
-        }
+        let deleted = answers::delete(&api, &child.name, &parameters).await;
+        deleted.map_err(|source| Error::request("delete", name, source))?;
     }
     Ok(false)
 }
@@ -287,7 +259,7 @@ pub async fn delete_named<K: Kind>(ctx: &Context, owner: &K, child: &Child, key:
     let namespace = owner.namespace().unwrap_or_default();
     let (api, _) = api(ctx, &namespace, child.kind);
     let name = format!("{} {namespace}/{}", child.kind, child.name);
-    let found = look(ctx, &api, child, &name).await?;
+    let found = look(&api, child, &name).await?;
     let over = |outcome| {
         ctx.runs.set(key.clone(), Knowledge::Over(outcome));
         Ok(true)
@@ -302,9 +274,9 @@ pub async fn delete_named<K: Kind>(ctx: &Context, owner: &K, child: &Child, key:
     // Whose it is was read from this version of it.
     let preconditions = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-    match delete_by_name(ctx, &api, &child.name, &parameters).await {
-        Ok(_) => Ok(false),
-        Err(kube::Error::Api(status)) if status.code == 404 => over(Outcome::succeeded()),
+    match answers::delete(&api, &child.name, &parameters).await {
+        Ok(true) => Ok(false),
+        Ok(false) => over(Outcome::succeeded()),
         Err(source) => match refusal(&source) {
             Some(outcome) => over(outcome),
             None => Err(Error::request("delete", name, source)),

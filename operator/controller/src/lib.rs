@@ -2,6 +2,7 @@
 //!
 //! Start with [`engine`] (the six stages), then a kind's module (its graph), then [`watches`].
 
+pub mod answers;
 pub mod arguments;
 pub mod batch_workflow;
 pub mod bundles;

@@ -67,9 +67,9 @@ pub async fn run(context: Arc<Context>) {
 }
 
 async fn round(context: &Context, memory: &mut Memory) {
-    let servers: Vec<Server> =
-        context.stores.servers.state().iter().filter_map(|guarded| guarded.0.as_ref().ok().cloned()).collect();
-    let alive: BTreeSet<String> = servers.iter().filter_map(ResourceExt::uid).collect();
+    let known = context.stores.servers.state();
+    let servers: Vec<&Server> = known.iter().filter_map(|guarded| guarded.0.as_ref().ok()).collect();
+    let alive: BTreeSet<String> = servers.iter().filter_map(|server| server.uid()).collect();
     memory.silences.retain(|uid, _| alive.contains(uid));
     memory.reported.retain(|(uid, _)| alive.contains(uid));
     memory.ready_since.retain(|uid, _| alive.contains(uid));
@@ -103,7 +103,7 @@ async fn round(context: &Context, memory: &mut Memory) {
         let uid = server.uid().unwrap_or_default();
         if memory.hear(&uid, &address, answer) {
             tracing::info!(server = server.name_any(), address, ?answer, "is not where it was; its controller looks");
-            ask(context, &server, format!("{answer:?}/{address}/{}", now.as_second())).await;
+            ask(context, server, format!("{answer:?}/{address}/{}", now.as_second())).await;
         }
     }
 }

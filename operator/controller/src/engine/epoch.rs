@@ -1,8 +1,7 @@
 //! The fence (protocols §6): a new leader raises the workspace's epoch before it acts there.
 
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, PostParams};
-use provisioning_api::names::{MANAGER, WORKSPACE_NAME};
+use kube::api::{Api, ListParams};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::STATUS_SCHEMA;
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
@@ -12,6 +11,7 @@ use crate::context::Context;
 use crate::error::{Category, Error};
 use crate::guarded::Guarded;
 use crate::watches::PAGE;
+use crate::workspace::live;
 
 /// The epoch that this leader raised in a workspace; raises it at the first call.
 ///
@@ -81,12 +81,10 @@ fn born(workspace: &Workspace) -> i64 {
 }
 
 async fn raise(ctx: &Context, namespace: &str) -> Result<i64, Error> {
-    let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), namespace);
-    let object = format!("Workspace {namespace}/{WORKSPACE_NAME}");
-    let mut live = api.get(WORKSPACE_NAME).await.map_err(|source| Error::request("read", &object, source))?;
+    let mut live = live::get(ctx, namespace).await?;
     let format = live.status.as_ref().map_or(0, |status| status.schema);
     if format > STATUS_SCHEMA {
-        return Err(Error::TooNew { object, format });
+        return Err(Error::TooNew { object: live::describe(namespace), format });
     }
     let floor = match &live.status {
         Some(status) if status.epoch > 0 => status.epoch,
@@ -99,10 +97,7 @@ async fn raise(ctx: &Context, namespace: &str) -> Result<i64, Error> {
     status.schema = STATUS_SCHEMA;
     status.leader = Some(ctx.settings.identity.clone());
     let epoch = status.epoch;
-    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    api.replace_status(WORKSPACE_NAME, &parameters, &live)
-        .await
-        .map_err(|source| Error::request("update", format!("status of {object}"), source))?;
+    live::write_status(ctx, &live).await?;
     Ok(epoch)
 }
 

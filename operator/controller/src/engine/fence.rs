@@ -3,9 +3,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::api::Api;
-use provisioning_api::Workspace;
-use provisioning_api::names::WORKSPACE_NAME;
 use provisioning_api::steps::StepStatus;
 use tokio::time::Instant;
 
@@ -13,6 +10,7 @@ use super::kind::Kind;
 use super::persist::{api, describe};
 use crate::context::Context;
 use crate::error::Error;
+use crate::workspace::live;
 
 /// How long the answer to a status write speaks for the object.
 const FRESH: SignedDuration = SignedDuration::from_secs(5);
@@ -63,9 +61,7 @@ pub async fn confirm<K: Kind>(
         return Err(Error::Conflict { object: name });
     }
     let namespace = object.namespace().unwrap_or_default();
-    let workspaces: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
-    let workspace = workspaces.get_opt(WORKSPACE_NAME).await;
-    let workspace = workspace.map_err(|source| Error::request("read", format!("Workspace {namespace}"), source))?;
+    let workspace = live::find(ctx, &namespace).await?;
     let epoch = workspace.and_then(|workspace| workspace.status).map_or(0, |status| status.epoch);
     if epoch > step.epoch {
         ctx.superseded.notify_one();

@@ -5,8 +5,8 @@ use k8s_openapi::api::batch::v1::{JobCondition, JobStatus, UncountedTerminatedPo
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER, LABEL_OWNER_UID, LABEL_RUN, MANAGER};
 use provisioning_api::steps::{StepEffect, StepStatus};
@@ -19,6 +19,7 @@ use super::notices::Notice;
 use super::observe::{EXECUTOR, Seen, executor_outcome};
 use super::persist::{Stored, describe, patch_finalizers};
 use super::report::event;
+use crate::answers;
 use crate::context::Context;
 use crate::error::Error;
 use crate::executors::{Job, Pod};
@@ -122,26 +123,22 @@ fn left_behind(step: &StepStatus) -> String {
 /// Removes by label what belongs to the object alone: Jobs (their Pods follow), claims and kept logs.
 async fn sweep<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
     let namespace = object.namespace().unwrap_or_default();
-    let labels = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={}", object.uid().unwrap_or_default()));
+    let labels = format!("{LABEL_OWNER_UID}={}", object.uid().unwrap_or_default());
     let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
     for job in own_jobs(ctx, object) {
         delete(&jobs, &job.name_any()).await?;
     }
     let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &namespace);
-    let found = maps
-        .list_metadata(&labels)
-        .await
-        .map_err(|source| Error::request("list", format!("logs of {}", describe(object)), source))?;
-    for map in found.items {
-        delete(&maps, &map.name_any()).await?;
+    let found = answers::list(&maps, &labels).await;
+    let found = found.map_err(|source| Error::request("list", format!("logs of {}", describe(object)), source))?;
+    for map in found {
+        delete(&maps, &map.name).await?;
     }
     let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), &namespace);
-    let found = leases
-        .list_metadata(&labels)
-        .await
-        .map_err(|source| Error::request("list", format!("claims of {}", describe(object)), source))?;
-    for lease in found.items {
-        delete(&leases, &lease.name_any()).await?;
+    let found = answers::list(&leases, &labels).await;
+    let found = found.map_err(|source| Error::request("list", format!("claims of {}", describe(object)), source))?;
+    for lease in found {
+        delete(&leases, &lease.name).await?;
     }
     Ok(())
 }
@@ -150,15 +147,9 @@ async fn sweep<K: Kind>(ctx: &Context, object: &K) -> Result<(), Error> {
 ///
 /// # Errors
 /// Where the API server refuses.
-pub async fn delete<T>(api: &Api<T>, name: &str) -> Result<(), Error>
-where
-    T: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    match api.delete(name, &DeleteParams::background()).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(source) => Err(Error::request("delete", name, source)),
-    }
+pub async fn delete<K: Resource + Clone>(api: &Api<K>, name: &str) -> Result<(), Error> {
+    let deleted = answers::delete(api, name, &DeleteParams::background()).await;
+    deleted.map(drop).map_err(|source| Error::request("delete", name, source))
 }
 
 fn own_jobs<K: Kind>(ctx: &Context, object: &K) -> Vec<std::sync::Arc<Job>> {

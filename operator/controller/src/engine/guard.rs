@@ -12,6 +12,7 @@ use provisioning_plan::conditions::{Standing, conditions};
 use super::kind::Kind;
 use super::notices::Notice;
 use super::report::event;
+use crate::answers;
 use crate::context::{Context, lock};
 use crate::error::{Error, is_too_large};
 use crate::guarded::{Guarded, Unreadable};
@@ -111,12 +112,7 @@ async fn too_large<K: Resource<DynamicType = ()>>(
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let url = K::url_path(&(), Some(&namespace));
     let request = Request::new(url).patch_subresource("status", &name, &parameters, &patch);
-    let answer = match request {
-        // The answer is the whole object again; it stays a text.
-        Ok(request) => ctx.client.request_text(request).await.map(drop),
-        Err(error) => Err(kube::Error::BuildRequest(error)),
-    };
-    match answer {
+    match answers::pass_over(&ctx.client, request).await {
         // Nor is there room for the words in one that is as large as the store takes; the log has them.
         Err(kube::Error::Api(status)) if status.code == 404 || is_too_large(&status) => {}
         answer => answer.map_err(|source| Error::request("patch", format!("status of {object}"), source))?,

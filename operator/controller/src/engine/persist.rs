@@ -1,8 +1,7 @@
 //! Stage 3 (client): the intent becomes durable before anything is done.
 
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::core::Request;
+use kube::api::{Api, Patch, PatchParams};
 use provisioning_api::names::{FINALIZER, MANAGER};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::Decision;
@@ -13,6 +12,7 @@ use super::kind::Kind;
 use super::observe::Seen;
 use super::runs::{Knowledge, RunKey};
 use super::slots::Reservation;
+use crate::answers;
 use crate::context::Context;
 use crate::error::Error;
 use crate::guarded::Guarded;
@@ -105,20 +105,12 @@ pub async fn persist<K: Kind>(
 /// # Errors
 /// [`Error::Conflict`] where the object changed since it was read.
 pub async fn write_status<K: Kind>(ctx: &Context, object: &K) -> Result<K, Error> {
-    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let described = format!("status of {}", describe(object));
-    let text = serde_json::to_vec(object).map_err(|source| Error::Encode { object: described.clone(), source })?;
-    let url = K::url_path(&(), object.namespace().as_deref());
-    let request = Request::new(url).replace_subresource("status", &object.name_any(), &parameters, text);
-    let refused = |source| Error::request("update", &described, source);
-    let request = request.map_err(|error| refused(kube::Error::BuildRequest(error)))?;
-    let write = ctx.client.request::<Guarded<K>>(request);
+    let write = answers::replace_status(&ctx.client, object, &described);
     // A request that hangs must not hold the workspace's places for ever. Whether it was applied shows in the cache.
     let written = tokio::time::timeout(WRITE_PATIENCE, write)
         .await
-        .map_err(|_| Error::Unanswered { object: describe(object) })?
-        .map_err(refused)?
-        .readable(&described)?;
+        .map_err(|_| Error::Unanswered { object: describe(object) })??;
     ctx.written.remember(&written, ctx.now());
     Ok(written)
 }

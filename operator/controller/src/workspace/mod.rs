@@ -1,6 +1,7 @@
 //! Workspace: not a plan of steps but the ground on which plans stand: epoch, accounts, SSH key, and the way down.
 
 pub mod accounts;
+pub mod live;
 mod ssh_key;
 mod teardown;
 
@@ -10,12 +11,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use provisioning_api::Workspace;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
-    EXECUTOR_ACCOUNT, EXECUTOR_ROLE, FINALIZER, LABEL_LIVE, LOCAL_PROVIDER_ACCOUNT, MANAGER, WORKSPACE_NAME,
+    EXECUTOR_ACCOUNT, EXECUTOR_ROLE, FINALIZER, LABEL_LIVE, LOCAL_PROVIDER_ACCOUNT, MANAGER,
 };
 use provisioning_api::steps::STATUS_SCHEMA;
 use provisioning_api::workspace::ObjectCounts;
@@ -79,19 +80,7 @@ async fn finalizer(ctx: &Context, workspace: Workspace) -> Result<Option<Workspa
     }
     let mut finalizers = workspace.finalizers().to_vec();
     finalizers.push(FINALIZER.to_owned());
-    patch_finalizers(ctx, &workspace, &finalizers).await.map(Some)
-}
-
-async fn patch_finalizers(ctx: &Context, workspace: &Workspace, finalizers: &[String]) -> Result<Workspace, Error> {
-    let namespace = workspace.namespace().unwrap_or_default();
-    let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
-    let patch = serde_json::json!({"metadata": {
-        "resourceVersion": workspace.resource_version(),
-        "finalizers": finalizers,
-    }});
-    api.patch(WORKSPACE_NAME, &parameters(), &Patch::Merge(patch))
-        .await
-        .map_err(|source| Error::request("patch", format!("Workspace {namespace}/{WORKSPACE_NAME}"), source))
+    live::patch_finalizers(ctx, &workspace, &finalizers).await.map(Some)
 }
 
 fn parameters() -> PatchParams {
@@ -103,11 +92,7 @@ async fn newest(ctx: &Context, cached: Workspace) -> Result<Workspace, Error> {
     if cached.status.as_ref().is_some_and(|status| status.ssh_public_key.is_some()) {
         return Ok(cached);
     }
-    let namespace = cached.namespace().unwrap_or_default();
-    let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
-    api.get(WORKSPACE_NAME)
-        .await
-        .map_err(|source| Error::request("read", format!("Workspace {namespace}/{WORKSPACE_NAME}"), source))
+    live::get(ctx, &cached.namespace().unwrap_or_default()).await
 }
 
 /// Label on the namespace, accounts, SSH key. Returns the public key.
@@ -148,12 +133,7 @@ async fn report(ctx: &Context, workspace: &Workspace, standing: Standing, key: S
     if next == *workspace {
         return Ok(());
     }
-    let api: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
-    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    api.replace_status(WORKSPACE_NAME, &parameters, &next).await.map_err(|source| {
-        Error::request("update", format!("status of Workspace {namespace}/{WORKSPACE_NAME}"), source)
-    })?;
-    Ok(())
+    live::write_status(ctx, &next).await
 }
 
 /// (pure) The Workspace with its next status.

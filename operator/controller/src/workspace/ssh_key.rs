@@ -6,10 +6,11 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
-use provisioning_api::names::{LABEL_MANAGED_BY, MANAGER, SSH_SECRET, WORKSPACE_NAME};
+use provisioning_api::names::{LABEL_MANAGED_BY, MANAGER, SSH_SECRET};
 use provisioning_api::{Server, Workspace};
 use russh::keys::ssh_key::{Algorithm, Error as KeyError, LineEnding};
 
+use super::live;
 use crate::context::Context;
 use crate::engine::epoch;
 use crate::error::Error;
@@ -89,12 +90,8 @@ async fn make_room(ctx: &Context, api: &Api<Secret>, workspace: &Workspace) -> R
         Err(source) => return Err(Error::request("delete", name, source)),
     };
     let uid = uid.filter(|uid| !uid.is_empty());
-    let changed = || Error::Conflict { object: format!("Workspace {namespace}/{WORKSPACE_NAME}") };
-    let workspaces: Api<Workspace> = Api::namespaced(ctx.client.clone(), &namespace);
-    let live = workspaces
-        .get(WORKSPACE_NAME)
-        .await
-        .map_err(|source| Error::request("read", format!("Workspace {namespace}/{WORKSPACE_NAME}"), source))?;
+    let changed = || Error::Conflict { object: live::describe(&namespace) };
+    let live = live::get(ctx, &namespace).await?;
     let ours = epoch::raised(ctx, &namespace, workspace).await?;
     let status = live.status.as_ref();
     let unpublished = status.is_some_and(|status| status.epoch == ours && status.ssh_public_key.is_none());

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::runtime::controller::Action;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{
@@ -12,7 +12,8 @@ use provisioning_api::names::{
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 use provisioning_plan::conditions::Standing;
 
-use super::{LOOK_AGAIN, accounts, patch_finalizers, report, set_live};
+use super::{LOOK_AGAIN, accounts, live, report, set_live};
+use crate::answers;
 use crate::context::{Context, lock};
 use crate::engine::finalize::delete;
 use crate::engine::kind::{Kind, all_in_namespace};
@@ -35,7 +36,7 @@ pub(crate) async fn go_on(ctx: &Context, workspace: &Workspace) -> Result<Action
     remove_ground(ctx, &namespace).await?;
     set_live(ctx, &namespace, false).await?;
     let rest: Vec<String> = workspace.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
-    patch_finalizers(ctx, workspace, &rest).await?;
+    live::patch_finalizers(ctx, workspace, &rest).await?;
     forget(ctx, &namespace).await;
     Ok(Action::await_change())
 }
@@ -92,13 +93,10 @@ async fn remove_ground(ctx: &Context, namespace: &str) -> Result<(), Error> {
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     delete(&secrets, SSH_SECRET).await?;
     let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), namespace);
-    let copies = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_EXTENSION}"));
-    let found = maps
-        .list_metadata(&copies)
-        .await
-        .map_err(|source| Error::request("list", format!("bundle copies in {namespace}"), source))?;
-    for map in found.items {
-        delete(&maps, &map.name_any()).await?;
+    let copies = answers::list(&maps, &format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_EXTENSION}")).await;
+    let copies = copies.map_err(|source| Error::request("list", format!("bundle copies in {namespace}"), source))?;
+    for map in copies {
+        delete(&maps, &map.name).await?;
     }
     Ok(())
 }
