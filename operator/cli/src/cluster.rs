@@ -197,7 +197,7 @@ impl Sources {
 
 /// The user's other instances and how to have one of them used; empty where there is none.
 fn others(instance: &Instance) -> String {
-    let names = Instance::names_of_user();
+    let names = instance.neighbours();
     let names: Vec<&str> = names.iter().filter(|name| *name != instance.name()).map(InstanceName::as_str).collect();
     match names.as_slice() {
         [] => String::new(),
@@ -246,6 +246,12 @@ mod tests {
             folder.path().join("none").display()
         );
         assert_eq!(error, expected);
+
+        std::fs::create_dir(folder.path().join("marsh")).unwrap();
+        let mut tried = Tried::default();
+        assert!(sources(folder.path()).choose(&mut tried).unwrap().is_none());
+        let hint = "Absent; there are others: marsh; to use one: PROVISIONING_INSTANCE=marsh";
+        assert!(tried.to_string().ends_with(&format!("platform instance 'default': {hint}\n")), "{tried}");
     }
 
     #[test]

@@ -99,10 +99,10 @@ impl Instance {
         Self::below(&home.join("services"), name)
     }
 
-    /// The names of this user's instances, sorted; none where they cannot be listed.
-    pub fn names_of_user() -> Vec<InstanceName> {
-        let own = Self::of_user(InstanceName::default()).ok();
-        let services = own.and_then(|own| std::fs::read_dir(own.directory.parent()?).ok());
+    /// The names of all instances whose state lies beside this one's, its own included, sorted; none where they cannot be
+    /// listed.
+    pub fn neighbours(&self) -> Vec<InstanceName> {
+        let services = self.directory.parent().and_then(|services| std::fs::read_dir(services).ok());
         let names = services.into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
         let mut names: Vec<InstanceName> =
             names.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok()).collect();

@@ -191,7 +191,7 @@ fn purge(instance: &Instance, no_colour: bool) -> Result<ExitCode> {
     let (progress, name) = (Progress::new(no_colour), instance.name());
     let was_there = instance.directory().exists();
     provisioning_platform::purge(instance, &mut |message| progress.step(message))?;
-    let others = if was_there { Vec::new() } else { Instance::names_of_user() };
+    let others = if was_there { Vec::new() } else { instance.neighbours() };
     let names: Vec<&str> = others.iter().map(InstanceName::as_str).collect();
     progress.finish(&match names.as_slice() {
         _ if was_there => format!("instance {name} is gone"),
@@ -305,7 +305,7 @@ fn logs(instance: &Instance, service: Option<&str>, follow: bool, tail: usize) -
 /// Says that an instance was never started, and which one was perhaps meant.
 fn absent(instance: &Instance) -> ExitCode {
     let name = instance.name();
-    let names = Instance::names_of_user();
+    let names = instance.neighbours();
     let near = provisioning_plan::nearest::hint(name.as_str(), names.iter().map(InstanceName::as_str));
     tell(&format!(
         "error: there is no instance '{name}'{near}; start it first: {} platform start --instance {name}",
