@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::kinds::Kind;
 use crate::names;
+use crate::safe::one_line;
 use crate::schema::Checker;
 
 /// Largest file of manifests; an object of more than 1.5 MiB the API server's store refuses.
@@ -49,7 +50,7 @@ pub(crate) struct Misfit {
 impl fmt::Display for Misfit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let object = self.object.as_ref().map_or_else(String::new, |object| format!(", {object}"));
-        write!(formatter, "{}{object}: {}", self.place, self.text)
+        write!(formatter, "{}{}: {}", self.place, one_line(&object), self.text)
     }
 }
 
@@ -63,8 +64,8 @@ pub(crate) struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.document {
-            0 => formatter.write_str(&self.file),
-            number => write!(formatter, "{}, document {number}", self.file),
+            0 => formatter.write_str(&one_line(&self.file)),
+            number => write!(formatter, "{}, document {number}", one_line(&self.file)),
         }
     }
 }
@@ -111,7 +112,7 @@ impl Document {
 
 impl fmt::Display for Document {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.kind, self.name)
+        write!(formatter, "{}/{}", self.kind, one_line(&self.name))
     }
 }
 
@@ -231,6 +232,8 @@ fn document(json: Value, asked: Option<&str>) -> Result<Document, Wrong> {
         }
     }
     if !problems.is_empty() {
+        // Names of fields are the author's.
+        let problems = problems.iter().map(|problem| one_line(problem)).collect();
         return Err((Some(format!("{kind}/{name}")), problems));
     }
     Ok(Document { kind, name, namespace, json })
@@ -352,6 +355,17 @@ pub(crate) mod tests {
         let documents = read(&[folder], None).unwrap();
         let names: Vec<String> = documents.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["namespace/first", "workspace/workspace", "providerconfig/local", "batchworkflow/first"]);
+    }
+
+    #[test]
+    fn no_name_and_no_field_makes_a_line_of_its_own() {
+        let text = "apiVersion: provisioning.dev/v1alpha1\nkind: Server\nmetadata: {name: \"heron\\nall is well\"}\n\
+                    spec: {\"a\\nall is well\": 1}\n";
+        let told = problems(text);
+        assert!(
+            told.contains("heron all is well") && !told.lines().any(|line| line.starts_with("all is well")),
+            "{told}"
+        );
     }
 
     #[test]

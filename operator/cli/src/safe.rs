@@ -33,7 +33,7 @@ fn safe(text: &str, instead: impl Fn(char) -> Option<char>) -> String {
 /// Control characters beyond ASCII, and those that turn the direction of writing or end a line.
 fn is_command(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

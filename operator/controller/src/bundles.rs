@@ -57,7 +57,12 @@ pub struct Shelf {
 impl Shelf {
     fn contents(&self, map: &ConfigMap) -> Arc<Contents> {
         let key = (map.name_any(), map.resource_version().unwrap_or_default());
-        lock(&self.read).entry(key).or_insert_with(|| Arc::new(read(map))).clone()
+        if let Some(known) = lock(&self.read).get(&key) {
+            return Arc::clone(known);
+        }
+        // Not under the lock: a long one holds up nobody who asks for others.
+        let contents = Arc::new(read(map));
+        lock(&self.read).entry(key).or_insert(contents).clone()
     }
 
     fn keep(&self, keys: &BTreeSet<(String, String)>) {
@@ -106,7 +111,8 @@ impl Contents {
     pub fn parameter_problems(&self, parameters: &BTreeMap<String, Value>) -> Vec<String> {
         let Some(schema) = &self.schema else { return Vec::new() };
         let problems = schema.check(parameters);
-        let field = |path: &str| if path.is_empty() { String::new() } else { format!(".{path}") };
+        let is_name = |path: &str| !path.is_empty() && !path.starts_with('[');
+        let field = |path: &str| if is_name(path) { format!(".{path}") } else { path.to_owned() };
         problems.iter().map(|Problem { path, message }| format!("spec.parameters{}: {message}", field(path))).collect()
     }
 

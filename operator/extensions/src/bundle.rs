@@ -328,11 +328,13 @@ fn digest_of(files: &BTreeMap<BundlePath, Vec<u8>>) -> String {
 fn load_into(files: &mut BTreeMap<BundlePath, Vec<u8>>, folder: &Path, prefix: &str) -> Result<(), BundleError> {
     for name in list(folder)? {
         let (full, path) = (folder.join(&name), format!("{prefix}/{name}"));
+        // A name that is no text is none of a bundle's, and would not be found by what is told of it.
+        let inside: BundlePath = path.parse()?;
         let kind = fs::symlink_metadata(&full).map_err(|source| read_error(&full, source))?.file_type();
         if kind.is_dir() {
             load_into(files, &full, &path)?;
         } else if kind.is_file() {
-            files.insert(path.parse()?, read(&full, Links::Refused)?);
+            files.insert(inside, read(&full, Links::Refused)?);
             if files.len() > MAX_FILES {
                 return Err(BundleError::TooManyFiles(files.len()));
             }
@@ -414,6 +416,17 @@ mod tests {
         let bundle = Bundle::new(files()).unwrap();
         assert_eq!(bundle.digest(), "sha256:57f03ef4cd3106d2ecd3bd62f43ba35b6ab22f18df0f16231e6718897e9ab2f0");
         assert_eq!(bundle.config_map_name(), "ext-demo-57f03ef4cd3106d2");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_whose_name_is_no_text_is_told_as_such() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path());
+        fs::write(folder.path().join("scripts").join(std::ffi::OsStr::from_bytes(b"h\xe9ron.nu")), "").unwrap();
+        let error = Bundle::load_folder(folder.path()).unwrap_err();
+        assert!(matches!(error, BundleError::Path(_)), "{error}");
     }
 
     #[test]

@@ -243,6 +243,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_path() {
         for (text, words) in [
             (format!("{GOOD}colour: red\n"), "unknown field colour"),
+            (format!("{GOOD}\"a\\nextension is valid\": 1\n"), "unknown field a\\nextension is valid;"),
             (format!("{GOOD}timeoutSeconds: {{chekc: 15}}\n"), "unknown field timeoutSeconds.chekc"),
             (format!("{GOOD}timeoutSeconds: {{check: 4}}\n"), "timeoutSeconds.check: 4 is not a whole number"),
             (format!("{GOOD}timeoutSeconds: {{check: soon}}\n"), "timeoutSeconds.check"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use jsonschema::{PatternOptions, ValidationError, Validator};
+use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, json};
 
 use crate::manifest::{Manifest, ProbePort};
@@ -20,8 +20,13 @@ const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 const MAX_PROBLEMS: usize = 16;
 /// Largest compiled pattern, bytes. A pattern of a few characters can ask for megabytes, and the operator has little.
 const MAX_PATTERN_BYTES: usize = 256 * 1024;
-/// Values times schemas up to which all problems are looked for, and not the first one only: each can be one.
+/// Weight of a value times schemas up to which all problems are looked for: each can be one, and some hold a copy of the
+/// value. Some 13 MB then.
 const MAX_COMPARISONS: usize = 200_000;
+/// Bytes that count for one.
+const UNIT: usize = 64;
+/// What a map weighs, and twice what each of its entries weighs beside its value.
+const MAP: usize = 10;
 
 /// Why a schema.json is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,8 +85,8 @@ pub struct ParameterSchema {
     schema: Value,
     defaults: BTreeMap<String, Value>,
     secrets: BTreeSet<String>,
-    /// How many schemas it is made of.
-    schemas: usize,
+    /// What its check may cost.
+    cost: Cost,
     validator: Arc<Validator>,
 }
 
@@ -110,9 +115,10 @@ impl ParameterSchema {
         }
         let schema: Value = serde_json::from_str(text).map_err(|error| SchemaError::Syntax(error.to_string()))?;
         let survey = survey::survey(&schema)?;
+        let cost = Cost { schemas: survey.schemas, has_choices: survey.has_choices };
         let validator = compile(&schema).map_err(|(path, problem)| SchemaError::Rule { path, problem })?;
         for (path, owner, default) in &survey.defaults {
-            check_default(&schema, path, owner, default, survey.schemas)?;
+            check_default(&schema, path, owner, default, cost)?;
         }
         if has_probes {
             check_probes(&schema, survey.properties, manifest)?;
@@ -123,7 +129,7 @@ impl ParameterSchema {
             defaults: survey.properties.iter().filter_map(default_of).collect(),
             secrets: manifest.secrets.iter().map(|secret| secret.name.clone()).collect(),
             validator: Arc::new(validator),
-            schemas: survey.schemas,
+            cost,
             schema,
         })
     }
@@ -134,10 +140,10 @@ impl ParameterSchema {
         let instance = Value::Object(self.with_defaults(parameters).into_iter().collect());
         let reader = messages::Reader { schema: &self.schema, instance: &instance, secrets: &self.secrets };
         let mut problems = BTreeSet::new();
-        for error in errors(&self.validator, &instance, self.schemas) {
-            problems.extend(reader.problems(&error));
+        for problem in problems_of(&self.validator, &instance, self.cost, &reader) {
+            problems.insert(problem);
             // The first ones in order are kept, whatever the order in which they are found.
-            while problems.len() > MAX_PROBLEMS {
+            if problems.len() > MAX_PROBLEMS {
                 problems.pop_last();
             }
         }
@@ -198,37 +204,51 @@ fn compile(schema: &Value) -> Result<Validator, (String, String)> {
         .map_err(|error| (messages::place_of(schema, error.instance_path().as_str()), messages::of_schema(&error)))
 }
 
-/// What is wrong with a value. The validator gathers all errors before it gives the first one, so where there could be too many
-/// it is asked for one; below `anyOf` and `oneOf` it gathers them all the same, as many as the value's bound allows.
-fn errors<'a>(validator: &'a Validator, value: &'a Value, schemas: usize) -> Vec<ValidationError<'a>> {
-    if values(value).saturating_mul(schemas) > MAX_COMPARISONS {
-        return validator.validate(value).err().into_iter().collect();
-    }
-    validator.iter_errors(value).collect()
+/// What decides how much a check may cost.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// How many schemas are visited at most.
+    schemas: usize,
+    /// There is `anyOf` or `oneOf` among them: below these the validator gathers all errors, each with a copy of the value.
+    has_choices: bool,
 }
 
-/// How many values a value is made of.
-fn values(value: &Value) -> usize {
+/// What is wrong with a value. The validator gathers all errors before it gives the first one, so where there could be too many
+/// it is asked for one, or only whether there is any.
+fn problems_of(validator: &Validator, value: &Value, cost: Cost, reader: &messages::Reader<'_>) -> Vec<Problem> {
+    let is_small = weight(value).saturating_mul(cost.schemas) <= MAX_COMPARISONS;
+    if is_small {
+        return validator.iter_errors(value).flat_map(|error| reader.problems(&error)).collect();
+    }
+    if !cost.has_choices {
+        return validator.validate(value).err().into_iter().flat_map(|error| reader.problems(&error)).collect();
+    }
+    if validator.is_valid(value) {
+        return Vec::new();
+    }
+    let message = "it does not fit its schema, and the two are too large for anybody to say where: try it with less";
+    vec![Problem { path: String::new(), message: message.to_owned() }]
+}
+
+/// How much room a value takes, in units of 64 bytes.
+fn weight(value: &Value) -> usize {
     match value {
-        Value::Array(list) => list.iter().map(values).sum::<usize>() + 1,
-        Value::Object(map) => map.values().map(values).sum::<usize>() + 1,
+        Value::String(text) => 1 + text.len() / UNIT,
+        Value::Array(list) => list.iter().map(weight).sum::<usize>() + 1,
+        Value::Object(map) => {
+            map.iter().map(|(name, value)| MAP / 2 + name.len() / UNIT + weight(value)).sum::<usize>() + MAP
+        }
         _ => 1,
     }
 }
 
-fn check_default(
-    schema: &Value,
-    path: &str,
-    owner: &Value,
-    default: &Value,
-    schemas: usize,
-) -> Result<(), SchemaError> {
+fn check_default(schema: &Value, path: &str, owner: &Value, default: &Value, cost: Cost) -> Result<(), SchemaError> {
     let rule = |problem| SchemaError::Rule { path: format!("{path}.default"), problem };
     // The owner by itself, with what its references name.
     let alone = json!({"$schema": DRAFT, "$defs": schema.get("$defs").unwrap_or(&json!({})), "allOf": [owner]});
     let validator = compile(&alone).map_err(|(_, problem)| rule(problem))?;
     let reader = messages::Reader { schema: &alone, instance: default, secrets: &BTreeSet::new() };
-    match errors(&validator, default, schemas).iter().flat_map(|error| reader.problems(error)).min() {
+    match problems_of(&validator, default, cost, &reader).into_iter().min() {
         Some(problem) => Err(rule(problem.to_string())),
         None => Ok(()),
     }

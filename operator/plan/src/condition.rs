@@ -3,7 +3,8 @@
 //! What bounds the cost of one evaluation: the text (1024 characters), its depth, and what may stand in it. There are
 //! operators, a few functions none of which makes a text or a list longer, and the macros `has`, `all`, `exists` and
 //! `exists_one`, which are not nested in one another. So a condition does at most (items of one list) × (length of the
-//! text) operations; lists are those of the text or of an object, whose schema bounds them. There is no clock.
+//! text) operations. Lists are those of the text or of an object, and parameters of a Taskserv hold what their author likes: so
+//! the product of an object's values and the length of the text is bounded, too. There is no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,6 +24,9 @@ use crate::nearest::hint;
 const MAX_DEPTH: usize = 48;
 /// Most brackets, or choices (`?`), within one another: the parser takes up to 200 KiB of stack for each.
 const MAX_BRACKETS: usize = 16;
+/// Most values of an object times characters of the text: some 15 ms of work. A thousand values, which is a large Cluster, leave
+/// room for a text of the greatest length almost.
+const MAX_WORK: usize = 1_000_000;
 /// Stack for reading and evaluating, enough for the two above in an unoptimised build.
 const STACK: usize = 8 * 1024 * 1024;
 
@@ -135,7 +139,26 @@ impl ObjectCondition {
     /// # Errors
     /// Why it cannot be said: often a field that is not there yet.
     pub fn holds(&self, object: &serde_json::Value) -> Result<bool, String> {
+        let count = values(object, MAX_WORK);
+        if count.saturating_mul(self.text.len()) > MAX_WORK {
+            let text = self.text.len();
+            return Err(format!(
+                "the object has {count} values, too many for a condition of {text} bytes: write a shorter one"
+            ));
+        }
         evaluate(&self.expression, "object", object)
+    }
+}
+
+/// How many values a value is made of; no further than a bound.
+fn values(value: &serde_json::Value, most: usize) -> usize {
+    let sum = |inner: &mut dyn Iterator<Item = &serde_json::Value>| {
+        inner.fold(1, |count, value| if count >= most { count } else { count + values(value, most - count) })
+    };
+    match value {
+        serde_json::Value::Array(list) => sum(&mut list.iter()),
+        serde_json::Value::Object(map) => sum(&mut map.values()),
+        _ => 1,
     }
 }
 
@@ -488,6 +511,10 @@ mod tests {
         ] {
             assert_eq!(ObjectCondition::new(text).unwrap().holds(&object), Ok(holds), "{text}");
         }
+        let dear = ObjectCondition::new("object.spec.parameters.a.exists(x, x > 1)").unwrap();
+        let of = |count: usize| serde_json::json!({"spec": {"parameters": {"a": vec![0; count]}}});
+        assert_eq!(dear.holds(&of(20_000)), Ok(false));
+        assert!(dear.holds(&of(95_000)).unwrap_err().contains("too many for a condition of 41 bytes"));
         let early = ObjectCondition::new("object.status.conditions.exists(c, c.type == 'Ready')").unwrap();
         assert!(early.holds(&serde_json::json!({"metadata": {}})).is_err());
         assert!(ObjectCondition::new("steps.db.phase == 'x'").is_err());

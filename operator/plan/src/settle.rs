@@ -128,8 +128,8 @@ pub(crate) fn cut(message: &str) -> String {
     format!("…{}", &message[start..])
 }
 
-/// At most so many bytes from the beginning.
-pub(crate) fn prefix(text: &str, bytes: usize) -> String {
+/// At most so many bytes from the beginning, whole characters.
+pub fn prefix(text: &str, bytes: usize) -> String {
     let mut end = bytes.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -54,13 +54,15 @@ impl Secrets {
         &self.values
     }
 
-    /// Text without any of the values, or any line of one, plain or as JSON writes it.
+    /// Text without any of the values, or any line of one, plain or as JSON writes it. Blanks around them do not count: scripts
+    /// trim what they read, and lines of a script's output are trimmed.
     pub fn redact(&self, text: &str) -> String {
         let parts = self.values.values().flat_map(|value| value.lines().chain([value.as_str()]));
+        let parts = parts.flat_map(|part| [part, part.trim()]);
         let mut hidden: Vec<String> = parts.flat_map(|part| [part.to_owned(), in_json(part)]).collect();
         hidden.retain(|part| part.len() >= MIN_REDACTED);
         // The longest first: a value may hold another one.
-        hidden.sort_by_key(|part| std::cmp::Reverse(part.len()));
+        hidden.sort_by(|one, other| (other.len(), other).cmp(&(one.len(), one)));
         hidden.dedup();
         hidden.iter().fold(text.to_owned(), |text, part| text.replace(part.as_str(), REDACTED))
     }
@@ -107,6 +109,17 @@ mod tests {
         assert_eq!(all.redact("the END"), "the END");
         let all = secrets(&[("password", "pa\"ss\\x9\t")]);
         assert_eq!(all.redact(r#"{"password":"pa\"ss\\x9\t"}"#), r#"{"password":"[redacted]"}"#);
+    }
+
+    #[test]
+    fn a_line_of_a_secret_is_not_said_without_its_blanks_either() {
+        let all = secrets(&[("account", "{\n  \"key\": \"MIIE-heron\",\n}"), ("spacey", " heron-77\t\n")]);
+        assert_eq!(all.redact("\"key\": \"MIIE-heron\","), "[redacted]");
+        assert_eq!(all.redact("got   \"key\": \"MIIE-heron\",."), "got [redacted].");
+        assert_eq!(all.redact(r#"{"line":"\"key\": \"MIIE-heron\","}"#), r#"{"line":"[redacted]"}"#);
+        assert_eq!(all.redact("login heron-77 failed"), "login [redacted] failed");
+        let outputs = BTreeMap::from([("leak".to_owned(), "heron-77".to_owned())]);
+        assert!(all.refuse_in(outputs).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use provisioning_api::names::LABEL_OWNER_UID;
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{STATUS_SCHEMA, StepStatus};
 use provisioning_plan::conditions::{Standing, State, conditions};
+use provisioning_plan::settle::prefix;
 
 use super::act::Acted;
 use super::decide::earlier;
@@ -189,12 +190,15 @@ fn workflow_step(stores: &Stores, kind: &str, (namespace, name): (&str, &str), u
     Some(Maker { uid: uid.to_owned(), top, step: entry.id.clone(), run: entry.run })
 }
 
+/// Longest note of an Event, bytes: the API server takes 1024, and calls them characters.
+const MAX_NOTE: usize = 1024;
+
 /// Publishes one Event; one that cannot be written stops nothing.
 pub async fn event<K: Kind>(ctx: &Context, object: &K, notice: &Notice) {
     let event = Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },
         reason: notice.reason.clone(),
-        note: Some(notice.note.chars().take(1000).collect()),
+        note: Some(prefix(&notice.note, MAX_NOTE)),
         // The API server's own bound.
         action: notice.run.as_deref().unwrap_or("Reconcile").chars().take(128).collect(),
         secondary: None,

@@ -47,7 +47,11 @@ pub(super) fn refuse_duplicate(names: &mut BTreeSet<String>, item: &Item<'_>, na
 
 pub(super) fn refuse_unknown(fields: &Map<String, Value>, prefix: &str, known: &[&str]) -> Result<(), ManifestError> {
     match fields.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(ManifestError::UnknownField { path: format!("{prefix}{key}"), known: known.join(", ") }),
+        // What is in no known field may be anything, also a line of its own.
+        Some(key) => Err(ManifestError::UnknownField {
+            path: format!("{prefix}{}", key.escape_debug()),
+            known: known.join(", "),
+        }),
         None => Ok(()),
     }
 }

@@ -91,8 +91,10 @@ const KEYWORDS: [(&str, Holds); 49] = [
 pub(super) struct Survey<'a> {
     /// The top-level properties.
     pub(super) properties: &'a Map<String, Value>,
-    /// How many schemas there are, references followed.
+    /// How many schemas a check of one value visits at most, references followed.
     pub(super) schemas: usize,
+    /// There is `anyOf` or `oneOf` among them.
+    pub(super) has_choices: bool,
     /// Every default: the path of the schema that holds it, that schema, the default.
     pub(super) defaults: Vec<(String, &'a Value, &'a Value)>,
 }
@@ -106,6 +108,7 @@ struct Size {
 }
 
 struct Walk<'a> {
+    has_choices: bool,
     defs: Option<&'a Map<String, Value>>,
     /// Sizes of the entries of `$defs`; None for one that is being measured.
     measured: BTreeMap<&'a str, Option<Size>>,
@@ -128,9 +131,9 @@ pub(super) fn survey(schema: &Value) -> Result<Survey<'_>, SchemaError> {
         return Err(rule("properties", "it is missing or no object; a schema without parameters has {}"));
     };
     let defs = top.get("$defs").and_then(Value::as_object);
-    let mut walk = Walk { defs, measured: BTreeMap::new(), defaults: Vec::new() };
+    let mut walk = Walk { has_choices: false, defs, measured: BTreeMap::new(), defaults: Vec::new() };
     let Size { schemas, .. } = walk.visit(schema, "", 1)?;
-    Ok(Survey { properties, schemas, defaults: walk.defaults })
+    Ok(Survey { properties, schemas, has_choices: walk.has_choices, defaults: walk.defaults })
 }
 
 /// Whether a schema has the type integer, itself or by its reference. The schema has been surveyed.
@@ -162,6 +165,7 @@ impl<'a> Walk<'a> {
             for (place, inner) in inner_schemas(held, value, &place)? {
                 add(&mut size, self.visit(inner, &place, level + 1)?, &place)?;
             }
+            self.has_choices |= matches!(keyword.as_str(), "anyOf" | "oneOf");
             size.patterns += match keyword.as_str() {
                 "pattern" => 1,
                 "patternProperties" => value.as_object().map_or(0, Map::len),
@@ -171,6 +175,12 @@ impl<'a> Walk<'a> {
                 let target = self.reference(value, &place, level)?;
                 add(&mut size, target, &place)?;
             }
+        }
+        if keywords.contains_key("unevaluatedProperties") || keywords.contains_key("unevaluatedItems") {
+            // All beside it is visited once more, to learn what it has evaluated, and so on level by level.
+            let again = size;
+            add(&mut size, again, path)?;
+            size.depth -= 1;
         }
         if let Some(default) = keywords.get("default") {
             self.defaults.push((path.to_owned(), schema, default));

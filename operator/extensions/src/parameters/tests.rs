@@ -224,6 +224,29 @@ fn size_and_nesting_of_the_text_are_bounded() {
 }
 
 #[test]
+fn what_is_visited_twice_on_each_level_counts_so() {
+    let nested = |levels: usize| {
+        (0..levels).fold(json!({}), |inner, _| json!({"properties": {"a": inner}, "unevaluatedProperties": false}))
+    };
+    assert!(read(&schema(&json!({"a": nested(8)}), &json!({}))).is_ok());
+    let error = read(&schema(&json!({"a": nested(12)}), &json!({}))).unwrap_err().to_string();
+    assert!(error.contains("more than 2048 schemas within each other"), "{error}");
+}
+
+#[test]
+fn a_large_value_below_a_choice_is_not_copied_for_each_of_its_errors() {
+    let many: Vec<Value> = (0..1000).map(|_| json!({"minItems": 99_999})).collect();
+    let nest = json!({"anyOf": [{"allOf": many}, {"type": "string"}]});
+    let schema = read(&schema(&json!({"nest": nest}), &json!({}))).unwrap();
+    let twigs = |count: usize| given(json!({"nest": vec![json!({"": 0}); count]}));
+    let said = schema.check(&twigs(4000));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].to_string().contains("too large for anybody to say where"), "{said:?}");
+    assert!(schema.check(&twigs(2))[0].to_string().starts_with("nest: "));
+    assert!(schema.check(&given(json!({"nest": "x"}))).is_empty());
+}
+
+#[test]
 fn ports_of_probes_are_integer_properties_and_their_addresses_are_strings() {
     let probe = manifest("probes: [{name: tcp, type: Tcp, portParameter: port}]\n");
     let with = |properties: Value| {

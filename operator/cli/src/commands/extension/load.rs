@@ -74,13 +74,18 @@ fn named(bundle: &Bundle) -> String {
 
 fn read(folder: &Path) -> Result<Bundle, ExtensionError> {
     if folder.is_file() {
-        return Err(ExtensionError::NotAFolder { file: folder.display().to_string() });
+        return Err(ExtensionError::NotAFolder { file: shown(folder) });
     }
     Bundle::load_folder(folder).map_err(|source| wrong(folder, source))
 }
 
+/// A folder's name, which may hold anything.
+fn shown(folder: &Path) -> String {
+    one_line(&folder.display().to_string())
+}
+
 fn wrong(folder: &Path, source: BundleError) -> ExtensionError {
-    ExtensionError::Bundle { folder: folder.display().to_string(), source: Box::new(source) }
+    ExtensionError::Bundle { folder: shown(folder), source: Box::new(source) }
 }
 
 /// A misspelt `schema.json` would be no schema at all, so what is not read is told.
@@ -135,7 +140,7 @@ fn check(shelf: &Shelf<'_>, bundle: &Bundle, folder: &Path, map: &ObjectMeta) ->
         present,
         map: map.name.clone().unwrap_or_default(),
         digest: bundle.digest().to_owned(),
-        folder: folder.display().to_string(),
+        folder: shown(folder),
     })))
 }
 
