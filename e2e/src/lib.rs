@@ -38,7 +38,7 @@ mod wait;
 pub use audit::{AuditEvent, made, tally};
 pub use case::{Case, case, record};
 pub use cluster::{Cluster, Output};
-pub use objects::{Kind, Object, condition, describe, is_ready, is_true, step};
+pub use objects::{Kind, Object, STATUS_BY_HAND, condition, describe, is_ready, is_true, step};
 pub use redis::Redis;
 pub use servers::ServerRun;
 pub use table::Row;

@@ -16,6 +16,9 @@ use serde_json::Value;
 
 use crate::case::Case;
 
+/// Annotation of an object whose status a test writes in the operator's place: it is not judged (tools/gitops).
+pub const STATUS_BY_HAND: &str = "e2e.provisioning.dev/status-by-hand";
+
 /// A kind of ours: what tests ask of every object.
 pub trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync

@@ -1,5 +1,7 @@
 //! The shop: many servers and services and a cluster of them in one workflow, proved from outside.
 
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +11,7 @@ use provisioning_api::steps::StepPhase;
 use provisioning_api::{BatchWorkflow, Cluster};
 use provisioning_e2e::{Case, case, describe, is_ready, step};
 use serde_json::json;
+use tokio::process::{Child, Command};
 
 /// Three machines and seven services, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -20,8 +23,11 @@ const NOTICED: Duration = Duration::from_secs(90);
 fn the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed() {
     case("the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed", |case: Case| async move {
         case.open_shop().await?;
+        let drawn = tempfile::NamedTempFile::new()?;
+        let drawing = draw_a_tree(&case, drawn.path())?;
         case.wait_for::<BatchWorkflow>("shop", "Ready", PATIENCE, is_ready).await?;
         case.rule("three servers, five services and a cluster are Ready");
+        the_tree_was_drawn_as_the_shop_grew(&case, drawing, drawn.path()).await?;
         let workflow = case.get::<BatchWorkflow>("shop").await?;
         let skipped = step(&workflow, "metrics").is_some_and(|step| step.phase == StepPhase::Skipped);
         ensure!(skipped, "metrics is not Skipped: {}", describe(&workflow));
@@ -36,6 +42,59 @@ fn the_shop_is_proved_from_outside_and_a_stopped_nginx_is_noticed() {
         a_stopped_nginx_is_noticed(&case).await?;
         Ok(())
     });
+}
+
+/// `tree --watch` on a terminal of its own; what it writes there goes to a file.
+fn draw_a_tree(case: &Case, file: &Path) -> Result<Child> {
+    let program = case.cluster.provisioning.display();
+    let line = format!("{program} -n {} --no-color tree batchworkflow shop --watch", case.namespace);
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--flush", "--command", &line]).arg(file);
+    terminal.env("KUBECONFIG", &case.cluster.kubeconfig).env("LC_ALL", "C.UTF-8");
+    terminal.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    terminal.spawn().context("script, of util-linux")
+}
+
+async fn the_tree_was_drawn_as_the_shop_grew(case: &Case, mut drawing: Child, file: &Path) -> Result<()> {
+    let read = || async {
+        let text = tokio::fs::read(file).await?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let frames: Vec<Vec<String>> = text.split("\u{1b}[H").skip(1).map(lines).collect();
+        anyhow::Ok(frames)
+    };
+    let last_is = |frame: &Vec<String>| frame.first().is_some_and(|root| root.contains(" Ready")) && !has(frame, "●");
+    case.until("the tree is drawn as Ready", NOTICED, || async {
+        Ok(read().await?.last().filter(|last| last_is(last)).map(drop).ok_or_else(|| "no such drawing".to_owned()))
+    })
+    .await?;
+    let frames = read().await?;
+    let root = frames.first().and_then(|frame| frame.first()).context("an empty drawing")?;
+    ensure!(root.starts_with("batchworkflow/shop") && !root.contains(" Ready"), "{root}");
+    // A step of an object that a step of the workflow made.
+    ensure!(frames.iter().any(|frame| has(frame, "─ ● install/")), "no step of a child was drawn while it ran");
+    let wait = |frame: &Vec<String>| frame.iter().filter(|line| line.contains("○ ")).count();
+    ensure!(frames.iter().any(|frame| wait(frame) > 0), "nothing was drawn that waits");
+    let last = frames.last().context("no drawing")?;
+    ensure!(has(last, "✓ web") && has(last, "– metrics") && wait(last) == 0, "{}", last.join("\n"));
+    ensure!(drawing.try_wait()?.is_none(), "it ended by itself");
+    drawing.kill().await?;
+    case.rule(&format!(
+        "tree --watch drew it {} times as it grew, with the steps of what its steps made",
+        frames.len()
+    ));
+    Ok(())
+}
+
+fn has(frame: &[String], part: &str) -> bool {
+    frame.iter().any(|line| line.contains(part))
+}
+
+/// The lines of a drawing, without what moves the cursor.
+fn lines(frame: &str) -> Vec<String> {
+    let plain = ["\u{1b}[0m", "\u{1b}[K", "\u{1b}[J", "\u{1b}[?7l", "\u{1b}[?7h"]
+        .iter()
+        .fold(frame.to_owned(), |text, sequence| text.replace(sequence, ""));
+    plain.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// A workflow that runs a script of `postgres` where it is installed.

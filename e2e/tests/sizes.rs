@@ -16,7 +16,7 @@ use provisioning_api::names::{
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{RunStatus, STATUS_SCHEMA, StepStatus};
 use provisioning_api::{BatchWorkflow, Cluster, Taskserv};
-use provisioning_e2e::{Case, DEADLINE, Kind, case};
+use provisioning_e2e::{Case, DEADLINE, Kind, STATUS_BY_HAND, case};
 use serde_json::json;
 
 /// Text of so many characters, each written as two bytes.
@@ -112,7 +112,7 @@ async fn stored<K: Kind + RunsSteps>(case: &Case, name: &str, edges: usize) -> R
 #[ignore = "needs a cluster: make e2e"]
 fn the_largest_status_is_stored_and_left_to_the_operator_that_wrote_it() {
     case("the_largest_status_is_stored_and_left_to_the_operator_that_wrote_it", |case: Case| async move {
-        let marks = json!({"e2e.provisioning.dev/status-by-hand": "true"});
+        let marks = json!({STATUS_BY_HAND: "true"});
         let mut cache = case.redis_on("cache", &["heron"]);
         cache["metadata"]["annotations"] = marks.clone();
         case.apply(&cache).await?;

@@ -10,6 +10,7 @@ mod first_light;
 mod gitops;
 mod health;
 mod installed;
+mod losses;
 mod requests;
 mod shop;
 mod sizes;

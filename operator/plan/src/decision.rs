@@ -572,7 +572,9 @@ impl Pass<'_> {
         // A removed step under an undo that failed for good waits for a person, whatever its phase.
         let moves = |entry: &StepStatus| !removed(entry) || undo.iter().any(|other| other.id == entry.id);
         let mut moving = self.entries.iter().filter(|entry| moves(entry));
-        let retrying = moving.clone().find(|entry| !entry.is_open() && entry.retry_at.is_some());
+        // One that has failed and waits for something since tells what it waits for.
+        let is_free = |entry: &StepStatus| !self.waiting.contains_key(&entry.id);
+        let retrying = moving.clone().find(|entry| !entry.is_open() && entry.retry_at.is_some() && is_free(entry));
         let pending = moving.any(|entry| entry.phase == StepPhase::Pending) || !undo.is_empty();
         if let Some(runs) = open_text(&self.entries, "running") {
             let also = failure.map_or_else(String::new, |entry| format!("; {}", failure_text(entry)));

@@ -374,6 +374,18 @@ fn refused_credentials_are_tried_every_fifteen_minutes_or_when_asked() {
 }
 
 #[test]
+fn what_failed_and_waits_for_something_else_since_tells_what() {
+    let mut world = World::new("redis install");
+    world.script("redis", 1, Script::fails(2, FailureClass::Transient, "connection reset by peer"));
+    world.run_for(3);
+    world.edit("its bundle goes", "redis install waits=Its_bundle_is_not_on_offer_any_more unknown");
+    world.run_for(60);
+    world.edit("its bundle is loaded again", "redis install");
+    world.rest();
+    tell("failed-behind-a-gate", &mut world);
+}
+
+#[test]
 fn a_step_whose_cause_is_mended_goes_on_by_itself() {
     let mut world = World::new("heron apply\nredis apply after=heron");
     world.script(

@@ -50,7 +50,10 @@ pub enum ServerError {
     #[error("the marker changed meanwhile")]
     Conflict,
     /// The marker is not readable by this build.
-    #[error("failed to read the marker {path}: {problem}")]
+    #[error(
+        "failed to read {path} on the server, where it is written how far this step is ({problem}): move that file away, and \
+         try again; what the step has done there is done anew"
+    )]
     ParseMarker {
         /// Where.
         path: String,

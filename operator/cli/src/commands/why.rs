@@ -3,7 +3,6 @@
 use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use provisioning_api::conditions::{reasons, types};
-use provisioning_api::steps::StepAction;
 use serde_json::{Value, json};
 
 use crate::advice::{about_class, about_missing, about_words, advice};
@@ -75,7 +74,7 @@ async fn follow(cluster: &Cluster, root: &Target) -> Result<Chain, RequestError>
     let mut seen = vec![root.clone()];
     loop {
         let link = Link::of(&item);
-        let ran = link.step.as_ref().filter(|step| step.run > 0 && step.action != StepAction::Apply);
+        let ran = link.step.as_ref().filter(|step| step.run > 0 && step.action.has_executor());
         if let Some(step) = ran {
             chain.log = Some((item.target(), step.id.clone()));
         }

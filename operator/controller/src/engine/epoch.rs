@@ -21,12 +21,20 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
     let uid = workspace.uid().unwrap_or_default();
     let cell = ctx.epochs.cell(namespace);
     let mut held = cell.lock().await;
+    let mut floor = 0;
     if let Some((for_uid, epoch)) = held.as_ref()
         && *for_uid == uid
     {
-        return Ok(*epoch);
+        let told = |workspace: &Workspace| workspace.status.as_ref().map_or(0, |status| status.epoch);
+        // The cache may be behind our own write.
+        if told(workspace) >= *epoch || told(&live::get(ctx, namespace).await?) >= *epoch {
+            return Ok(*epoch);
+        }
+        // Somebody has taken it away, by hand or with a store that was restored: no executor may act until it is back.
+        tracing::warn!(namespace, epoch, "the epoch of the workspace was lost and is raised anew");
+        floor = *epoch;
     }
-    let epoch = raise(ctx, namespace).await?;
+    let epoch = raise(ctx, namespace, floor).await?;
     // Raised is raised: what cannot be taken over below is given up.
     *held = Some((uid, epoch));
     restamp::<ProviderConfig>(ctx, namespace, epoch).await?;
@@ -80,20 +88,25 @@ fn born(workspace: &Workspace) -> i64 {
     workspace.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
 }
 
-async fn raise(ctx: &Context, namespace: &str) -> Result<i64, Error> {
+/// Writes an epoch above all that are known, and above this floor.
+async fn raise(ctx: &Context, namespace: &str, floor: i64) -> Result<i64, Error> {
     let mut live = live::get(ctx, namespace).await?;
     let format = live.status.as_ref().map_or(0, |status| status.schema);
     if format > STATUS_SCHEMA {
         return Err(Error::TooNew { object: live::describe(namespace), format });
     }
-    let floor = match &live.status {
+    let known = match &live.status {
         Some(status) if status.epoch > 0 => status.epoch,
         // Seconds grow faster than leaders follow each other, so this is above whatever an earlier Workspace had; what
         // steps remember counts as well, should a clock have been set back.
         _ => remembered(ctx, namespace).await?.max(born(&live)),
     };
+    let Some(next) = known.max(floor).checked_add(1) else {
+        let error = "status.epoch: it is the greatest that can be written; remove it".to_owned();
+        return Err(Error::Unreadable { object: live::describe(namespace), error });
+    };
     let status = live.status.get_or_insert_default();
-    status.epoch = floor + 1;
+    status.epoch = next;
     status.schema = STATUS_SCHEMA;
     status.leader = Some(ctx.settings.identity.clone());
     let epoch = status.epoch;

@@ -87,9 +87,9 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     if object.meta().deletion_timestamp.is_none() {
         return Ok(false);
     }
-    // While an executor may still act nothing can be abandoned; without a workspace none can act any more.
-    let still = seen.workspace.is_none() || !stored.decision.steps.iter().any(StepStatus::is_open);
-    let abandoned = still && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
+    // What goes on by itself is not abandoned, not even between two tries; without a workspace nothing does.
+    let is_blocked = seen.workspace.is_none() || matches!(stored.decision.verdict, Verdict::DeletionBlocked(_));
+    let abandoned = is_blocked && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
     let done = stored.decision.verdict == Verdict::Deleted && object.held_by(&seen.facts).is_none();
     if !done && !abandoned {
         return Ok(false);

@@ -135,6 +135,11 @@ impl Kind for Server {
     }
 }
 
+/// Whether the provider has said that the machine of this Server is no more.
+pub fn is_gone(server: &Server) -> bool {
+    server.run_status().is_some_and(|status| graph::is_gone(&status.steps))
+}
+
 /// How a Server is reached over SSH, once that is known.
 pub fn target(server: &Server) -> Option<Target> {
     let status = server.status.as_ref()?;

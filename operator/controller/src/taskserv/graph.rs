@@ -409,6 +409,9 @@ fn gate(taskserv: &Taskserv, facts: &Facts, name: &str) -> Gate {
         return Gate::Gone(format!("Server '{name}' is being deleted"));
     }
     let deleting = taskserv.metadata.deletion_timestamp.is_some();
+    if deleting && crate::server::is_gone(server) {
+        return Gate::Gone(format!("the machine of Server '{name}' is gone"));
+    }
     let reachable = crate::server::target(server).is_some();
     if server.is_ready() || (deleting && reachable) {
         return Gate::Open;

@@ -43,7 +43,8 @@ pub(crate) struct Given {
 pub(crate) fn given(taskserv: &Taskserv, facts: &Facts, extension: &str, digest: &str) -> Result<Given, String> {
     let manifest = manifest(facts, digest).ok_or_else(|| {
         format!(
-            "the bundle of extension '{extension}' with digest {digest} is not on offer any more, or cannot be read"
+            "the bundle of extension '{extension}' with digest {digest} is not on offer any more, or cannot be read: load \
+             it again (provisioning extension load DIR)"
         )
     })?;
     let members = if manifest.members { facts.members().unwrap_or_default() } else { &[] };
