@@ -21,8 +21,8 @@ const MAX_PROBLEMS: usize = 16;
 /// Largest compiled pattern, bytes. A pattern of a few characters can ask for megabytes, and the operator has little.
 const MAX_PATTERN_BYTES: usize = 256 * 1024;
 /// Weight of a value times schemas up to which all problems are looked for: each can be one, and some hold a copy of the
-/// value. Some 13 MB then.
-const MAX_COMPARISONS: usize = 200_000;
+/// value. Some 26 MB then.
+const MAX_COMPARISONS: usize = 400_000;
 /// Bytes that count for one.
 const UNIT: usize = 64;
 /// What a map weighs, and twice what each of its entries weighs beside its value.
@@ -140,13 +140,13 @@ impl ParameterSchema {
         let instance = Value::Object(self.with_defaults(parameters).into_iter().collect());
         let reader = messages::Reader { schema: &self.schema, instance: &instance, secrets: &self.secrets };
         let mut problems = BTreeSet::new();
-        for problem in problems_of(&self.validator, &instance, self.cost, &reader) {
+        problems_of(&self.validator, &instance, self.cost, &reader, &mut |problem| {
             problems.insert(problem);
             // The first ones in order are kept, whatever the order in which they are found.
             if problems.len() > MAX_PROBLEMS {
                 problems.pop_last();
             }
-        }
+        });
         problems.into_iter().collect()
     }
 
@@ -215,19 +215,39 @@ struct Cost {
 
 /// What is wrong with a value. The validator gathers all errors before it gives the first one, so where there could be too many
 /// it is asked for one, or only whether there is any.
-fn problems_of(validator: &Validator, value: &Value, cost: Cost, reader: &messages::Reader<'_>) -> Vec<Problem> {
+fn problems_of(
+    validator: &Validator,
+    value: &Value,
+    cost: Cost,
+    reader: &messages::Reader<'_>,
+    tell: &mut dyn FnMut(Problem),
+) {
     let is_small = weight(value).saturating_mul(cost.schemas) <= MAX_COMPARISONS;
     if is_small {
-        return validator.iter_errors(value).flat_map(|error| reader.problems(&error)).collect();
+        validator.iter_errors(value).for_each(|error| reader.problems(&error).into_iter().for_each(&mut *tell));
+    } else if !cost.has_choices {
+        validator.validate(value).err().into_iter().flat_map(|error| reader.problems(&error)).for_each(tell);
+    } else if !validator.is_valid(value) {
+        unfit_parts(value, reader.schema).into_iter().for_each(tell);
     }
-    if !cost.has_choices {
-        return validator.validate(value).err().into_iter().flat_map(|error| reader.problems(&error)).collect();
-    }
-    if validator.is_valid(value) {
-        return Vec::new();
-    }
-    let message = "it does not fit its schema, and the two are too large for anybody to say where: try it with less";
-    vec![Problem { path: String::new(), message: message.to_owned() }]
+}
+
+/// Which of the top-level properties do not fit, where that is all that can be said.
+fn unfit_parts(value: &Value, schema: &Value) -> Vec<Problem> {
+    let message = "it does not fit its schema, and there is too much of both to say where: try it with less";
+    let told = |path: &str| Problem { path: path.to_owned(), message: message.to_owned() };
+    let part = |name: &str| schema.get("properties").and_then(|properties| properties.get(name));
+    let is_unfit = |(name, value): &(&String, &Value)| {
+        part(name).and_then(|part| compile(&alone(schema, part)).ok()).is_some_and(|part| !part.is_valid(value))
+    };
+    let parts: Vec<Problem> =
+        value.as_object().into_iter().flatten().filter(is_unfit).map(|(name, _)| told(name)).collect();
+    if parts.is_empty() { vec![told("")] } else { parts }
+}
+
+/// A part of a schema by itself, with what its references name.
+fn alone(schema: &Value, part: &Value) -> Value {
+    json!({"$schema": DRAFT, "$defs": schema.get("$defs").unwrap_or(&json!({})), "allOf": [part]})
 }
 
 /// How much room a value takes, in units of 64 bytes.
@@ -244,11 +264,17 @@ fn weight(value: &Value) -> usize {
 
 fn check_default(schema: &Value, path: &str, owner: &Value, default: &Value, cost: Cost) -> Result<(), SchemaError> {
     let rule = |problem| SchemaError::Rule { path: format!("{path}.default"), problem };
-    // The owner by itself, with what its references name.
-    let alone = json!({"$schema": DRAFT, "$defs": schema.get("$defs").unwrap_or(&json!({})), "allOf": [owner]});
+    let alone = alone(schema, owner);
     let validator = compile(&alone).map_err(|(_, problem)| rule(problem))?;
     let reader = messages::Reader { schema: &alone, instance: default, secrets: &BTreeSet::new() };
-    match problems_of(&validator, default, cost, &reader).into_iter().min() {
+    let mut first: Option<Problem> = None;
+    problems_of(&validator, default, cost, &reader, &mut |problem| {
+        first = Some(match first.take() {
+            Some(other) => other.min(problem),
+            None => problem,
+        });
+    });
+    match first {
         Some(problem) => Err(rule(problem.to_string())),
         None => Ok(()),
     }

@@ -108,6 +108,9 @@ pub struct Decision {
     pub run_floor: i64,
     /// What to tell people.
     pub verdict: Verdict,
+    /// A deletion has come to where only a person helps: an undo failed for good, or lacks credentials, rights or a Secret, for which it
+    /// is tried for ever; and no other one runs, is next or is tried again. What waits for something else may wait for ever.
+    pub needs_a_person: bool,
     /// Why, in the order of deciding; for logs and golden tests.
     pub notes: Vec<String>,
 }
@@ -534,6 +537,7 @@ impl Pass<'_> {
             }
         }
         let verdict = self.verdict();
+        let needs_a_person = self.policy.mode == Mode::Delete && undo::needs_a_person(&self.entries, &self.waiting);
         Decision {
             steps: self.entries,
             start: self.start,
@@ -542,6 +546,7 @@ impl Pass<'_> {
             wake_at: self.wake_at,
             run_floor: self.run_floor,
             verdict,
+            needs_a_person,
             notes: self.notes,
         }
     }

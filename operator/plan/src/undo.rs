@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use provisioning_api::steps::{Direction, StepEffect, StepPhase, StepStatus, UndoAction};
+use provisioning_api::steps::{Direction, FailureClass, StepEffect, StepPhase, StepStatus, UndoAction};
 
 use crate::decision::{Pass, RemovedSteps, Verdict, failure_text, open, open_text, undo_retry};
 use crate::graph::Gate;
@@ -222,6 +222,20 @@ fn nothing_left(entry: &mut StepStatus, what: &str) {
     entry.retry_at = None;
     "Gone".clone_into(&mut entry.reason);
     entry.message = cut(what);
+}
+
+/// Whether a deletion has come to where only a person helps.
+pub(crate) fn needs_a_person(entries: &[StepStatus], waiting: &BTreeMap<String, String>) -> bool {
+    let is_stuck = |entry: &StepStatus| {
+        let is_refused = entry.phase == StepPhase::Undoing && entry.class == Some(FailureClass::Unauthorized);
+        is_owed(entry) && !entry.is_open() && (is_refused || entry.phase == StepPhase::UndoFailed)
+    };
+    let stuck: Vec<usize> = (0..entries.len()).filter(|position| is_stuck(&entries[*position])).collect();
+    let is_any = !stuck.is_empty();
+    let under = beneath(stuck, &built_on(entries));
+    let moves = |entry: &StepStatus| is_owed(entry) && !is_stuck(entry) && !waiting.contains_key(&entry.id);
+    let others = entries.iter().zip(under).any(|(entry, under)| entry.is_open() || (moves(entry) && !under));
+    is_any && !others
 }
 
 /// How a deletion stands.

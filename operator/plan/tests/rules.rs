@@ -253,10 +253,20 @@ fn a_deletion_is_blocked_only_when_nothing_else_moves_and_then_names_what_remain
     let decision = pass(&graph, &steps, &Observed::new(), &full, at(10));
     let words = "undo of step 'redis' failed (Invalid): unit is masked";
     assert_eq!(decision.verdict, Verdict::Deleting(format!("undo of 'curlew' is next; {words}")));
+    assert!(!decision.needs_a_person);
     steps.iter_mut().find(|step| step.id == "curlew").unwrap().effect = StepEffect::None;
     let decision = pass(&graph, &steps, &Observed::new(), &full, at(10));
     assert_eq!(decision.verdict, Verdict::DeletionBlocked(format!("{words}; what remains: heron, redis")));
+    assert!(decision.needs_a_person);
     assert_eq!(phases(&decision.steps)["heron"], StepPhase::Succeeded);
+
+    let redis = steps.iter_mut().find(|step| step.id == "redis").unwrap();
+    (redis.phase, redis.class) = (StepPhase::Undoing, Some(FailureClass::Unauthorized));
+    redis.finished_at = Some(Time(at(9)));
+    let decision = pass(&graph, &steps, &Observed::new(), &full, at(10));
+    assert!(matches!(decision.verdict, Verdict::Deleting(_)) && decision.needs_a_person, "{:?}", decision.verdict);
+    steps.iter_mut().find(|step| step.id == "redis").unwrap().class = Some(FailureClass::Transient);
+    assert!(!pass(&graph, &steps, &Observed::new(), &full, at(10)).needs_a_person, "it is tried again");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::STATUS_SCHEMA;
+use provisioning_api::workspace::WorkspaceStatus;
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 
 use super::kind::Kind;
@@ -25,9 +26,15 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
     if let Some((for_uid, epoch)) = held.as_ref()
         && *for_uid == uid
     {
-        let told = |workspace: &Workspace| workspace.status.as_ref().map_or(0, |status| status.epoch);
+        // One that is equal and another's was written after ours was lost.
+        let holds = |workspace: &Workspace| {
+            let status = workspace.status.as_ref();
+            let is_ours = |status: &&WorkspaceStatus| status.leader.as_deref() == Some(ctx.settings.identity.as_str());
+            status.is_some_and(|status| status.epoch > *epoch)
+                || status.filter(is_ours).is_some_and(|status| status.epoch == *epoch)
+        };
         // The cache may be behind our own write.
-        if told(workspace) >= *epoch || told(&live::get(ctx, namespace).await?) >= *epoch {
+        if holds(workspace) || holds(&live::get(ctx, namespace).await?) {
             return Ok(*epoch);
         }
         // Somebody has taken it away, by hand or with a store that was restored: no executor may act until it is back.

@@ -62,8 +62,13 @@ pub async fn confirm<K: Kind>(
     }
     let namespace = object.namespace().unwrap_or_default();
     let workspace = live::find(ctx, &namespace).await?;
-    let epoch = workspace.and_then(|workspace| workspace.status).map_or(0, |status| status.epoch);
+    let status = workspace.and_then(|workspace| workspace.status);
+    let epoch = status.as_ref().map_or(0, |status| status.epoch);
     if epoch > step.epoch {
+        // Ours was lost and raised anew since this pass began.
+        if status.and_then(|status| status.leader).is_some_and(|leader| leader == ctx.settings.identity) {
+            return Err(Error::Conflict { object: live::describe(&namespace) });
+        }
         ctx.superseded.notify_one();
         return Err(Error::Superseded { namespace, epoch });
     }

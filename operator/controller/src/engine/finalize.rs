@@ -88,7 +88,7 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
         return Ok(false);
     }
     // What goes on by itself is not abandoned, not even between two tries; without a workspace nothing does.
-    let is_blocked = seen.workspace.is_none() || matches!(stored.decision.verdict, Verdict::DeletionBlocked(_));
+    let is_blocked = seen.workspace.is_none() || stored.decision.needs_a_person;
     let abandoned = is_blocked && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
     let done = stored.decision.verdict == Verdict::Deleted && object.held_by(&seen.facts).is_none();
     if !done && !abandoned {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use provisioning_api::names::{MAX_STEP_MESSAGE, MAX_STEPS};
 use provisioning_api::shared::OnFailure;
-use provisioning_api::steps::{DependencyType, Direction, StepEffect, StepPhase, StepStatus, step_reasons};
+use provisioning_api::steps::{
+    DependencyType, Direction, FailureClass, StepEffect, StepPhase, StepStatus, step_reasons,
+};
 use provisioning_plan::decision::{CLOCK_TOLERANCE, Decision, Mode, Policy, RemovedSteps, Verdict, decide};
 use provisioning_plan::graph::{Gate, Graph, Step};
 use provisioning_plan::observed::{Observed, RunView};
@@ -340,12 +342,18 @@ impl Pass<'_> {
             }
             Verdict::DeletionBlocked(_) => {
                 assert!(!open && self.decision.wake_at.is_none(), "blocked, but it goes on by itself");
+                assert!(self.decision.needs_a_person, "blocked, and may not be abandoned");
             }
             Verdict::Deleted => {
                 assert!(!open && !entries.iter().any(is_owed), "Deleted, but something is left");
             }
             Verdict::Suspended(_) => assert!(self.policy.suspended.is_some()),
             Verdict::Running(_) | Verdict::Retrying(_) | Verdict::Waiting(_) | Verdict::Deleting(_) => {}
+        }
+        if self.decision.needs_a_person {
+            let tries = |entry: &&StepStatus| entry.phase == StepPhase::Undoing && entry.class.is_some();
+            let all = entries.iter().filter(tries).all(|entry| entry.class == Some(FailureClass::Unauthorized));
+            assert!(!open && all, "it may be abandoned, and goes on by itself");
         }
         let free = self.policy.available > self.taken() && self.policy.parallelism > 0;
         let held = self.policy.suspended.is_some() && self.policy.mode == Mode::Forward;
