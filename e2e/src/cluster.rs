@@ -59,8 +59,6 @@ pub struct Cluster {
     pub disks: PathBuf,
     /// The API server's audit log.
     pub audit_log: PathBuf,
-    /// The `nu` that scripts are run by on servers.
-    pub nu: PathBuf,
     kubectl: PathBuf,
 }
 
@@ -83,10 +81,17 @@ impl Cluster {
             kubectl: variable("E2E_KUBECTL")?,
             disks: variable("E2E_DISKS")?,
             audit_log: variable("E2E_AUDIT_LOG")?,
-            nu: variable("E2E_NU")?,
             system: "provisioning-system".to_owned(),
             site: provisioning_api::names::DEFAULT_SITE.to_owned(),
         })
+    }
+
+    /// The `nu` that scripts are run by on servers.
+    ///
+    /// # Errors
+    /// Where the environment does not name it.
+    pub fn nu() -> Result<PathBuf> {
+        variable("E2E_NU")
     }
 
     /// Runs kubectl to its end, whatever that is. `input` goes to its standard input.

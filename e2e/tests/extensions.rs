@@ -14,7 +14,7 @@ use kube::api::Api;
 use provisioning_api::conditions::types;
 use provisioning_api::names::{SSH_SECRET, WORKSPACE_NAME};
 use provisioning_api::{Server, Taskserv, Workspace};
-use provisioning_e2e::{Case, case, condition, describe, repository, step};
+use provisioning_e2e::{Case, Cluster, case, condition, describe, repository, step};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -256,7 +256,7 @@ impl Subject {
     async fn never_there_is_noticed(&self) -> Result<()> {
         let first = self.servers()[0];
         let mut archive = tar::Builder::new(Vec::new());
-        archive.append_path_with_name(&self.case.cluster.nu, "nu")?;
+        archive.append_path_with_name(Cluster::nu()?, "nu")?;
         archive.append_dir_all("scripts", self.folder.join("scripts"))?;
         let archive = archive.into_inner()?;
         let unpack = format!("mkdir {COPY} && tar -xf - -C {COPY}");
