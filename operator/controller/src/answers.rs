@@ -42,6 +42,29 @@ where
     written.map_err(|source| Error::request("update", described, source))?.readable(described)
 }
 
+/// Writes the list of finalizers, if the object is still the one that was read; returns it as the API server has it then.
+///
+/// # Errors
+/// [`Error::Conflict`] where it is not.
+pub async fn patch_finalizers<K>(
+    client: &Client,
+    object: &K,
+    finalizers: &[String],
+    described: &str,
+) -> Result<K, Error>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let patch = serde_json::json!({"metadata": {
+        "resourceVersion": object.meta().resource_version,
+        "finalizers": finalizers,
+    }});
+    let path = K::url_path(&(), object.meta().namespace.as_deref());
+    let request = request::Request::new(path).patch(&object.name_any(), &patched_by_us(), &Patch::Merge(patch));
+    let written = ask::<Guarded<K>>(client, request).await;
+    written.map_err(|source| Error::request("patch", described, source))?.readable(described)
+}
+
 /// What an object is called, and by whom it was labelled; not what is in it.
 ///
 /// # Errors
@@ -107,8 +130,8 @@ pub async fn patch_metadata<K: Resource + Clone>(
     name: &str,
     patch: &serde_json::Value,
 ) -> Result<(), kube::Error> {
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let request = request::Request::new(api.resource_url()).patch_metadata(name, &parameters, &Patch::Merge(patch));
+    let request =
+        request::Request::new(api.resource_url()).patch_metadata(name, &patched_by_us(), &Patch::Merge(patch));
     pass_over(&api.clone().into_client(), request).await
 }
 
@@ -139,6 +162,10 @@ pub async fn pass_over(client: &Client, request: Result<Request<Vec<u8>>, reques
 
 fn by_us() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn patched_by_us() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 async fn ask<T: DeserializeOwned>(
@@ -206,6 +233,8 @@ mod tests {
             "metadata": {"name": "heron", "namespace": "marsh"}});
         let workspace: Workspace = serde_json::from_value(workspace).unwrap();
         let written = replace_status(&client(), &workspace, "status of it").await.unwrap();
+        assert_eq!(written.resource_version().as_deref(), Some("7"));
+        let written = patch_finalizers(&client(), &workspace, &[], "it").await.unwrap();
         assert_eq!(written.resource_version().as_deref(), Some("7"));
     }
 

@@ -115,10 +115,9 @@ impl ParameterSchema {
         }
         let schema: Value = serde_json::from_str(text).map_err(|error| SchemaError::Syntax(error.to_string()))?;
         let survey = survey::survey(&schema)?;
-        let cost = Cost { schemas: survey.schemas, has_choices: survey.has_choices };
         let validator = compile(&schema).map_err(|(path, problem)| SchemaError::Rule { path, problem })?;
         for (path, owner, default) in &survey.defaults {
-            check_default(&schema, path, owner, default, cost)?;
+            check_default(&schema, path, owner, default, survey.cost)?;
         }
         if has_probes {
             check_probes(&schema, survey.properties, manifest)?;
@@ -129,7 +128,7 @@ impl ParameterSchema {
             defaults: survey.properties.iter().filter_map(default_of).collect(),
             secrets: manifest.secrets.iter().map(|secret| secret.name.clone()).collect(),
             validator: Arc::new(validator),
-            cost,
+            cost: survey.cost,
             schema,
         })
     }
@@ -207,7 +206,7 @@ fn compile(schema: &Value) -> Result<Validator, (String, String)> {
 /// What decides how much a check may cost.
 #[derive(Clone, Copy)]
 struct Cost {
-    /// How many schemas are visited at most.
+    /// How many schemas a check of one value visits at most, references followed.
     schemas: usize,
     /// There is `anyOf` or `oneOf` among them: below these the validator gathers all errors, each with a copy of the value.
     has_choices: bool,

@@ -4,7 +4,6 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::STATUS_SCHEMA;
-use provisioning_api::workspace::WorkspaceStatus;
 use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
 
 use super::kind::Kind;
@@ -28,10 +27,10 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
     {
         // One that is equal and another's was written after ours was lost.
         let holds = |workspace: &Workspace| {
-            let status = workspace.status.as_ref();
-            let is_ours = |status: &&WorkspaceStatus| status.leader.as_deref() == Some(ctx.settings.identity.as_str());
-            status.is_some_and(|status| status.epoch > *epoch)
-                || status.filter(is_ours).is_some_and(|status| status.epoch == *epoch)
+            workspace.status.as_ref().is_some_and(|status| {
+                let is_ours = status.leader.as_deref() == Some(ctx.settings.identity.as_str());
+                (status.epoch, is_ours) >= (*epoch, true)
+            })
         };
         // The cache may be behind our own write.
         if holds(workspace) || holds(&live::get(ctx, namespace).await?) {

@@ -1,8 +1,8 @@
 //! Stage 3 (client): the intent becomes durable before anything is done.
 
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
-use provisioning_api::names::{FINALIZER, MANAGER};
+use kube::api::Api;
+use provisioning_api::names::FINALIZER;
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::decision::Decision;
 
@@ -57,14 +57,7 @@ pub async fn finalizer<K: Kind>(ctx: &Context, object: K) -> Result<Option<K>, E
 /// # Errors
 /// [`Error::Conflict`] where it is not.
 pub async fn patch_finalizers<K: Kind>(ctx: &Context, object: &K, finalizers: &[String]) -> Result<K, Error> {
-    let patch = serde_json::json!({"metadata": {
-        "resourceVersion": object.resource_version(),
-        "finalizers": finalizers,
-    }});
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let written = api::<K>(ctx, object).patch(&object.name_any(), &parameters, &Patch::Merge(patch)).await;
-    let written = written.map_err(|source| Error::request("patch", describe(object), source))?;
-    let written = written.readable(&describe(object))?;
+    let written = answers::patch_finalizers(&ctx.client, object, finalizers, &describe(object)).await?;
     ctx.written.remember(&written, ctx.now());
     Ok(written)
 }

@@ -2,9 +2,9 @@
 //! effect is preceded by such a read: so it is passed over, like in the kinds that run steps.
 
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use provisioning_api::Workspace;
-use provisioning_api::names::{MANAGER, WORKSPACE_NAME};
+use provisioning_api::names::WORKSPACE_NAME;
 
 use crate::answers;
 use crate::context::Context;
@@ -51,15 +51,8 @@ pub async fn write_status(ctx: &Context, workspace: &Workspace) -> Result<(), Er
 /// # Errors
 /// [`Error::Conflict`] where it is not.
 pub async fn patch_finalizers(ctx: &Context, workspace: &Workspace, finalizers: &[String]) -> Result<Workspace, Error> {
-    let namespace = workspace.namespace().unwrap_or_default();
-    let object = describe(&namespace);
-    let patch = serde_json::json!({"metadata": {
-        "resourceVersion": workspace.resource_version(),
-        "finalizers": finalizers,
-    }});
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let written = api(ctx, &namespace).patch(WORKSPACE_NAME, &parameters, &Patch::Merge(patch)).await;
-    written.map_err(|source| Error::request("patch", &object, source))?.readable(&object)
+    let object = describe(&workspace.namespace().unwrap_or_default());
+    answers::patch_finalizers(&ctx.client, workspace, finalizers, &object).await
 }
 
 fn api(ctx: &Context, namespace: &str) -> Api<Guarded<Workspace>> {

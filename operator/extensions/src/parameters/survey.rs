@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{DRAFT, SchemaError};
+use super::{Cost, DRAFT, SchemaError};
 use crate::words::nearest;
 
 /// Deepest nesting of schemas, references followed.
@@ -91,10 +91,8 @@ const KEYWORDS: [(&str, Holds); 49] = [
 pub(super) struct Survey<'a> {
     /// The top-level properties.
     pub(super) properties: &'a Map<String, Value>,
-    /// How many schemas a check of one value visits at most, references followed.
-    pub(super) schemas: usize,
-    /// There is `anyOf` or `oneOf` among them.
-    pub(super) has_choices: bool,
+    /// What a check of one value may cost.
+    pub(super) cost: Cost,
     /// Every default: the path of the schema that holds it, that schema, the default.
     pub(super) defaults: Vec<(String, &'a Value, &'a Value)>,
 }
@@ -133,7 +131,7 @@ pub(super) fn survey(schema: &Value) -> Result<Survey<'_>, SchemaError> {
     let defs = top.get("$defs").and_then(Value::as_object);
     let mut walk = Walk { has_choices: false, defs, measured: BTreeMap::new(), defaults: Vec::new() };
     let Size { schemas, .. } = walk.visit(schema, "", 1)?;
-    Ok(Survey { properties, schemas, has_choices: walk.has_choices, defaults: walk.defaults })
+    Ok(Survey { properties, cost: Cost { schemas, has_choices: walk.has_choices }, defaults: walk.defaults })
 }
 
 /// Whether a schema has the type integer, itself or by its reference. The schema has been surveyed.
