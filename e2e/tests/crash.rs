@@ -21,13 +21,13 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, LogParams};
+use kube::api::{Api, DeleteParams, LogParams, Patch, PatchParams};
 use provisioning_api::names::{ANNOTATION_STEP_ID, LABEL_OWNER_UID, LABEL_RUN, WORKSPACE_NAME};
 use provisioning_api::steps::{StepPhase, StepStatus};
 use provisioning_api::{BatchWorkflow, ProviderConfig, Server, Taskserv, Workspace};
 use provisioning_e2e::faults::{process_of, restarts, runs_until_wiped, sandbox_of};
-use provisioning_e2e::{Case, Kind, case, describe, is_ready, step};
-use serde_json::Value;
+use provisioning_e2e::{Case, Kind, STATUS_BY_HAND, case, describe, is_ready, step};
+use serde_json::{Value, json};
 
 /// Its machine gets redis, and the faults; the other one shows that a fault hits nothing else.
 const SERVERS: [&str; 2] = ["blue-heron", "grey-curlew"];
@@ -189,6 +189,25 @@ async fn kill_operator<K: Kind>(case: &Case, hits: &mut Hits, name: &str, id: &s
 
 async fn epoch(case: &Case) -> Result<i64> {
     Ok(case.get::<Workspace>(WORKSPACE_NAME).await?.status.map_or(0, |status| status.epoch))
+}
+
+/// Steps remember a later epoch than the Workspace has now, and a new leader still is the newest.
+async fn the_workspace_alone_is_restored(case: &Case, before: i64) -> Result<()> {
+    case.cluster.scale_operator(0).await?;
+    case.patch::<Workspace>(WORKSPACE_NAME, &json!({"metadata": {"annotations": {STATUS_BY_HAND: "restored"}}}))
+        .await?;
+    let restored = Patch::Merge(json!({"status": {"epoch": 1}}));
+    case.api::<Workspace>().patch_status(WORKSPACE_NAME, &PatchParams::default(), &restored).await?;
+    case.cluster.scale_operator(1).await?;
+    case.reconcile::<Server>(SERVERS[0]).await?;
+    let looked_again = |server: &Server| {
+        is_ready(server) && step(server, "observe").is_some_and(|observe| !observe.is_open() && observe.epoch > before)
+    };
+    case.wait_for::<Server>(SERVERS[0], "Ready of a later epoch", PATIENCE, looked_again).await?;
+    let after = epoch(case).await?;
+    ensure!(after > before, "epoch {after} after {before}");
+    case.rule("a Workspace that alone is restored gets an epoch above what its steps remember");
+    Ok(())
 }
 
 /// The executor of the install, while the script runs on the server.
@@ -386,6 +405,7 @@ mod b_fault_of_the_cluster {
             let end = ready(&case, &hits).await?;
             let epoch = epoch(&case).await?;
             ensure!(epoch > 3, "four leaders, and the epoch is {epoch}");
+            the_workspace_alone_is_restored(&case, epoch).await?;
             Ok(end)
         });
         assert_same_end(&end);

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use provisioning_api::names::{ANNOTATION_DIGEST, LABEL_EXTENSION, LABEL_EXTENSION_VERSION, LABEL_MANAGED_BY, MANAGER};
-use provisioning_extensions::{Bundle, Manifest, ParameterSchema, Problem, SecretParameter};
+use provisioning_extensions::{Bundle, Manifest, ParameterSchema, SecretParameter};
 use provisioning_plan::nearest::hint;
 use serde_json::Value;
 
@@ -110,10 +110,7 @@ impl Contents {
     /// Everything that is wrong with these parameters, each with the path of its field in a Taskserv.
     pub fn parameter_problems(&self, parameters: &BTreeMap<String, Value>) -> Vec<String> {
         let Some(schema) = &self.schema else { return Vec::new() };
-        let problems = schema.check(parameters);
-        let is_name = |path: &str| !path.is_empty() && !path.starts_with('[');
-        let field = |path: &str| if is_name(path) { format!(".{path}") } else { path.to_owned() };
-        problems.iter().map(|Problem { path, message }| format!("spec.parameters{}: {message}", field(path))).collect()
+        schema.check(parameters).iter().map(|problem| problem.below("spec.parameters")).collect()
     }
 
     /// Secrets that are missing or that the extension does not know.

@@ -68,6 +68,14 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// In one line, with its path below that of the field which holds the parameters, for example `spec.parameters`.
+    pub fn below(&self, field: &str) -> String {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        format!("{field}{dot}{}: {}", self.path, self.message)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", place(&self.path), self.message)
@@ -227,21 +235,49 @@ fn problems_of(
     } else if !cost.has_choices {
         validator.validate(value).err().into_iter().flat_map(|error| reader.problems(&error)).for_each(tell);
     } else if !validator.is_valid(value) {
-        unfit_parts(value, reader.schema).into_iter().for_each(tell);
+        let mut problems = wrong_names(value, reader);
+        problems.extend(unfit_parts(value, reader.schema));
+        if problems.is_empty() {
+            problems.push(unfit(""));
+        }
+        problems.into_iter().for_each(tell);
     }
 }
 
-/// Which of the top-level properties do not fit, where that is all that can be said.
+/// Top-level properties that are missing, or that the schema does not know: the first ones.
+fn wrong_names(value: &Value, reader: &messages::Reader<'_>) -> Vec<Problem> {
+    let empty = Map::new();
+    let known = reader.schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let (named, unknown): (Vec<&String>, Vec<&String>) =
+        value.as_object().into_iter().flat_map(Map::keys).partition(|name| known.contains_key(*name));
+    let names = named.into_iter().chain(unknown.into_iter().take(MAX_PROBLEMS));
+    let names = Value::Object(names.map(|name| (name.clone(), Value::Null)).collect());
+    let anything: Map<String, Value> = known.keys().map(|name| (name.clone(), json!(true))).collect();
+    let mut outline = json!({"$schema": DRAFT, "properties": anything});
+    if let Some(required) = reader.schema.get("required") {
+        outline["required"] = required.clone();
+    }
+    // A schema for them could be anything; here only names count.
+    if reader.schema.get("additionalProperties") == Some(&json!(false)) {
+        outline["additionalProperties"] = json!(false);
+    }
+    let reader = messages::Reader { schema: &outline, instance: &names, secrets: reader.secrets };
+    let Ok(validator) = compile(&outline) else { return Vec::new() };
+    validator.iter_errors(&names).flat_map(|error| reader.problems(&error)).collect()
+}
+
+/// Which of the top-level properties do not fit, where that is all that can be said of them.
 fn unfit_parts(value: &Value, schema: &Value) -> Vec<Problem> {
+    let Some(properties) = schema.get("properties") else { return Vec::new() };
+    let alone = alone(schema, &json!({"properties": properties}));
+    let (Ok(validator), Some(values)) = (compile(&alone), value.as_object()) else { return Vec::new() };
+    let is_unfit = |(name, value): &(&String, &Value)| !validator.is_valid(&json!({name.as_str(): value}));
+    values.iter().filter(is_unfit).map(|(name, _)| unfit(&messages::child("", name))).collect()
+}
+
+fn unfit(path: &str) -> Problem {
     let message = "it does not fit its schema, and there is too much of both to say where: try it with less";
-    let told = |path: &str| Problem { path: path.to_owned(), message: message.to_owned() };
-    let part = |name: &str| schema.get("properties").and_then(|properties| properties.get(name));
-    let is_unfit = |(name, value): &(&String, &Value)| {
-        part(name).and_then(|part| compile(&alone(schema, part)).ok()).is_some_and(|part| !part.is_valid(value))
-    };
-    let parts: Vec<Problem> =
-        value.as_object().into_iter().flatten().filter(is_unfit).map(|(name, _)| told(name)).collect();
-    if parts.is_empty() { vec![told("")] } else { parts }
+    Problem { path: path.to_owned(), message: message.to_owned() }
 }
 
 /// A part of a schema by itself, with what its references name.

@@ -109,7 +109,7 @@ pub struct Decision {
     /// What to tell people.
     pub verdict: Verdict,
     /// A deletion has come to where only a person helps: an undo failed for good, or lacks credentials, rights or a Secret, for which it
-    /// is tried for ever; and no other one runs, is next or is tried again. What waits for something else may wait for ever.
+    /// is tried for ever; and no other one runs, is next, waits or is tried again.
     pub needs_a_person: bool,
     /// Why, in the order of deciding; for logs and golden tests.
     pub notes: Vec<String>,
@@ -537,7 +537,7 @@ impl Pass<'_> {
             }
         }
         let verdict = self.verdict();
-        let needs_a_person = self.policy.mode == Mode::Delete && undo::needs_a_person(&self.entries, &self.waiting);
+        let needs_a_person = self.policy.mode == Mode::Delete && undo::needs_a_person(&self.entries);
         Decision {
             steps: self.entries,
             start: self.start,

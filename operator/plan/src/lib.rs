@@ -21,4 +21,4 @@ pub mod retry;
 pub mod settle;
 mod skip;
 pub mod summary;
-mod undo;
+pub mod undo;

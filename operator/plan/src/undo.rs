@@ -1,4 +1,4 @@
-// Deletion and removed steps: what may have had an effect is undone, in reverse (protocols §5).
+//! Deletion and removed steps: what may have had an effect is undone, in reverse (protocols §5).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -178,7 +178,7 @@ fn recorded(entries: &[StepStatus]) -> Vec<Vec<usize>> {
 }
 
 /// Entries whose undo comes by itself: owed, not open, not given up, not under one that is.
-pub(crate) fn due(entries: &[StepStatus]) -> Vec<&StepStatus> {
+pub fn due(entries: &[StepStatus]) -> Vec<&StepStatus> {
     let given_up = |entry: &StepStatus| entry.phase == StepPhase::UndoFailed && is_owed(entry);
     let given_up = (0..entries.len()).filter(|position| given_up(&entries[*position])).collect();
     let stuck = beneath(given_up, &built_on(entries));
@@ -224,8 +224,9 @@ fn nothing_left(entry: &mut StepStatus, what: &str) {
     entry.message = cut(what);
 }
 
-/// Whether a deletion has come to where only a person helps.
-pub(crate) fn needs_a_person(entries: &[StepStatus], waiting: &BTreeMap<String, String>) -> bool {
+/// Whether a deletion has come to where only a person helps, with its own steps. What waits for something else does not
+/// count for that: whether it comes is not known here.
+pub(crate) fn needs_a_person(entries: &[StepStatus]) -> bool {
     let is_stuck = |entry: &StepStatus| {
         let is_refused = entry.phase == StepPhase::Undoing && entry.class == Some(FailureClass::Unauthorized);
         is_owed(entry) && !entry.is_open() && (is_refused || entry.phase == StepPhase::UndoFailed)
@@ -233,7 +234,7 @@ pub(crate) fn needs_a_person(entries: &[StepStatus], waiting: &BTreeMap<String, 
     let stuck: Vec<usize> = (0..entries.len()).filter(|position| is_stuck(&entries[*position])).collect();
     let is_any = !stuck.is_empty();
     let under = beneath(stuck, &built_on(entries));
-    let moves = |entry: &StepStatus| is_owed(entry) && !is_stuck(entry) && !waiting.contains_key(&entry.id);
+    let moves = |entry: &StepStatus| is_owed(entry) && !is_stuck(entry);
     let others = entries.iter().zip(under).any(|(entry, under)| entry.is_open() || (moves(entry) && !under));
     is_any && !others
 }

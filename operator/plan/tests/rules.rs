@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
@@ -265,6 +267,12 @@ fn a_deletion_is_blocked_only_when_nothing_else_moves_and_then_names_what_remain
     redis.finished_at = Some(Time(at(9)));
     let decision = pass(&graph, &steps, &Observed::new(), &full, at(10));
     assert!(matches!(decision.verdict, Verdict::Deleting(_)) && decision.needs_a_person, "{:?}", decision.verdict);
+    let gates = BTreeMap::from([("curlew".to_owned(), Gate::Waiting("Server 'curlew' is not Ready".to_owned()))]);
+    let gated = Policy { gates, ..full.clone() };
+    let mut others = steps.clone();
+    others.iter_mut().find(|step| step.id == "curlew").unwrap().effect = StepEffect::Possible;
+    let without = support::graph("heron create\nredis install after=heron");
+    assert!(!pass(&without, &others, &Observed::new(), &gated, at(10)).needs_a_person, "that gate may open");
     steps.iter_mut().find(|step| step.id == "redis").unwrap().class = Some(FailureClass::Transient);
     assert!(!pass(&graph, &steps, &Observed::new(), &full, at(10)).needs_a_person, "it is tried again");
 }

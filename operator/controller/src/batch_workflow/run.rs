@@ -198,8 +198,7 @@ fn check(position: usize, run: &RunAction, offered: &Offered) -> Result<(), Stan
     let mut problems: Vec<String> = Vec::new();
     match contents.script_schemas.get(&run.script) {
         Some(schema) => {
-            let found = schema.check(&run.parameters).into_iter();
-            problems.extend(found.map(|problem| format!("{path}.{}: {}", problem.path, problem.message)));
+            problems.extend(schema.check(&run.parameters).iter().map(|problem| problem.below(&path)));
         }
         None if run.parameters.is_empty() => {}
         None => problems.push(format!("{path}: script '{}' of extension '{name}' {version} takes none", run.script)),

@@ -125,7 +125,7 @@ impl World {
             WorkspaceView { epoch: 1, suspended: false, deleting: false, parallelism: 8, ssh_public_key: None };
         let seen = Seen {
             object: self.cluster.clone(),
-            workspace: Some(workspace),
+            workspace: Ok(workspace),
             observed: self.observed(&facts),
             facts,
             suspended: None,

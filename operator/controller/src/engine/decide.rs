@@ -30,7 +30,7 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
     let before = object.run_status().cloned().unwrap_or_default();
     let mut settled = settle(&before.steps, &seen.observed, seen.now);
     object.take_on(&seen.facts, &mut settled);
-    if let Some(workspace) = &seen.workspace {
+    if let Ok(workspace) = &seen.workspace {
         // Nobody else can act for a run without an executor: the new leader goes on with it.
         let own = |step: &&mut StepStatus| step.is_open() && !step.action.has_executor();
         settled.iter_mut().filter(own).for_each(|step| step.epoch = step.epoch.max(workspace.epoch));
@@ -40,15 +40,15 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
     let drawn = object.graph(&seen.facts, &settled);
     let (decision, standing) = match (deleting, &seen.workspace, drawn) {
         // Without a workspace nothing can act: no epoch, no accounts, no key.
-        (_, None, _) => without_workspace(deleting, &settled, policy.run_floor),
-        (true, Some(_), drawn) => {
+        (_, Err(standing), _) => without_workspace(deleting, &settled, policy.run_floor, standing),
+        (true, Ok(_), drawn) => {
             let graph = drawn.unwrap_or_default();
             let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
             let standing = deletion_standing(object, &decision.verdict);
             (decision, standing)
         }
-        (false, Some(_), Err(standing)) => (hold(&settled, &seen.observed, policy.epoch, policy.run_floor), standing),
-        (false, Some(_), Ok(graph)) => {
+        (false, Ok(_), Err(standing)) => (hold(&settled, &seen.observed, policy.epoch, policy.run_floor), standing),
+        (false, Ok(_), Ok(graph)) => {
             let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
             let standing = forward_standing(&decision);
             (decision, standing)
@@ -77,7 +77,12 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
     }
 }
 
-fn without_workspace(deleting: bool, settled: &[StepStatus], run_floor: i64) -> (Decision, Standing) {
+fn without_workspace(
+    deleting: bool,
+    settled: &[StepStatus],
+    run_floor: i64,
+    standing: &Standing,
+) -> (Decision, Standing) {
     let mut decision = hold(settled, &provisioning_plan::observed::Observed::new(), 0, run_floor);
     decision.give_up.clear();
     let untouched =
@@ -87,8 +92,7 @@ fn without_workspace(deleting: bool, settled: &[StepStatus], run_floor: i64) -> 
         let standing = Standing::from(&decision.verdict);
         return (decision, standing);
     }
-    let text = "there is no Workspace in this namespace: create one named 'workspace'";
-    (decision, Standing::stalled(reasons::NO_WORKSPACE, text))
+    (decision, standing.clone())
 }
 
 /// A name that somebody else holds has a reason of its own: another name is the way out, not another try.

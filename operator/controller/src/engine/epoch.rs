@@ -2,15 +2,15 @@
 
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use provisioning_api::shared::RunsSteps;
+use kube::runtime::reflector::Store;
 use provisioning_api::steps::STATUS_SCHEMA;
-use provisioning_api::{BatchWorkflow, Cluster, ProviderConfig, Server, Taskserv, Workspace};
+use provisioning_api::{ProviderConfig, Server, Taskserv, Workspace};
 
-use super::kind::Kind;
+use super::kind::{Kind, in_namespace};
 use crate::context::Context;
 use crate::error::{Category, Error};
 use crate::guarded::Guarded;
-use crate::watches::PAGE;
+use crate::watches::{PAGE, Stores};
 use crate::workspace::live;
 
 /// The epoch that this leader raised in a workspace; raises it at the first call.
@@ -51,24 +51,25 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
     Ok(epoch)
 }
 
-/// The highest epoch that any step remembers. A Workspace that was forced away and made again has none, and its first
-/// leader must still be the newest that anything here has seen (protocols §6: it only ever grows).
-async fn remembered(ctx: &Context, namespace: &str) -> Result<i64, Error> {
+/// The highest epoch that any step remembers. A Workspace that was forced away and made again has none, and one that alone
+/// was restored has an old one; a leader must still be the newest that anything here has seen (protocols §6: it only ever
+/// grows). The cache will do: whoever wrote a step that is not there yet has written the Workspace before.
+fn remembered(stores: &Stores, namespace: &str) -> i64 {
     let highest = [
-        highest::<ProviderConfig>(ctx, namespace).await?,
-        highest::<Server>(ctx, namespace).await?,
-        highest::<Taskserv>(ctx, namespace).await?,
-        highest::<Cluster>(ctx, namespace).await?,
-        highest::<BatchWorkflow>(ctx, namespace).await?,
+        highest(&stores.provider_configs, namespace),
+        highest(&stores.servers, namespace),
+        highest(&stores.taskservs, namespace),
+        highest(&stores.clusters, namespace),
+        highest(&stores.workflows, namespace),
     ];
-    Ok(highest.into_iter().max().unwrap_or(0))
+    highest.into_iter().max().unwrap_or(0)
 }
 
-async fn highest<K: Kind>(ctx: &Context, namespace: &str) -> Result<i64, Error> {
-    let objects = readable::<K>(ctx, namespace).await?;
-    let epochs =
-        objects.iter().filter_map(RunsSteps::run_status).flat_map(|status| &status.steps).map(|step| step.epoch);
-    Ok(epochs.max().unwrap_or(0))
+fn highest<K: Kind>(store: &Store<Guarded<K>>, namespace: &str) -> i64 {
+    let objects = in_namespace(store, namespace);
+    let readable = objects.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    let steps = readable.filter_map(|object| object.run_status()).flat_map(|status| &status.steps);
+    steps.map(|step| step.epoch).max().unwrap_or(0)
 }
 
 /// The readable objects of a kind, from the API server itself.
@@ -103,11 +104,11 @@ async fn raise(ctx: &Context, namespace: &str, floor: i64) -> Result<i64, Error>
     }
     let known = match &live.status {
         Some(status) if status.epoch > 0 => status.epoch,
-        // Seconds grow faster than leaders follow each other, so this is above whatever an earlier Workspace had; what
-        // steps remember counts as well, should a clock have been set back.
-        _ => remembered(ctx, namespace).await?.max(born(&live)),
+        // Seconds grow faster than leaders follow each other, so this is above whatever an earlier Workspace had.
+        _ => born(&live),
     };
-    let Some(next) = known.max(floor).checked_add(1) else {
+    // What steps remember counts as well, should a clock have been set back, or the Workspace alone.
+    let Some(next) = known.max(remembered(&ctx.stores, namespace)).max(floor).checked_add(1) else {
         let error = "status.epoch: it is the greatest that can be written; remove it".to_owned();
         return Err(Error::Unreadable { object: live::describe(namespace), error });
     };

@@ -10,7 +10,9 @@ use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER, LABEL_OWNER_UID, LABEL_RUN, MANAGER};
 use provisioning_api::steps::{StepEffect, StepStatus};
+use provisioning_plan::conditions::State;
 use provisioning_plan::decision::Verdict;
+use provisioning_plan::observed::RunView;
 
 use super::act::run_name;
 use super::kind::Kind;
@@ -87,9 +89,8 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     if object.meta().deletion_timestamp.is_none() {
         return Ok(false);
     }
-    // What goes on by itself is not abandoned, not even between two tries; without a workspace nothing does.
-    let is_blocked = seen.workspace.is_none() || stored.decision.needs_a_person;
-    let abandoned = is_blocked && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
+    let abandoned = is_left_to_people(seen, stored)
+        && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
     let done = stored.decision.verdict == Verdict::Deleted && object.held_by(&seen.facts).is_none();
     if !done && !abandoned {
         return Ok(false);
@@ -111,6 +112,16 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     }
     ctx.written.forget(object);
     Ok(true)
+}
+
+/// (pure) Whether only a person helps. What goes on by itself is not abandoned, not even between two tries, nor what an
+/// executor is at work on: it may, where the Workspace is gone.
+fn is_left_to_people<K: Kind>(seen: &Seen<K>, stored: &Stored<K>) -> bool {
+    let is_alive = |step: &StepStatus| {
+        step.action.has_executor() && step.is_open() && seen.observed.get(&step.id) == Some(&RunView::Alive)
+    };
+    let is_stalled = stored.standing.state == State::Stalled || stored.decision.needs_a_person;
+    is_stalled && !stored.decision.steps.iter().any(is_alive)
 }
 
 fn left_behind(step: &StepStatus) -> String {

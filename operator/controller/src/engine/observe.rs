@@ -4,19 +4,23 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ContainerStateTerminated;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
+use provisioning_api::Workspace;
+use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_RECONCILE, LABEL_OWNER_KIND, LABEL_OWNER_UID, WORKSPACE_NAME};
 use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
+use provisioning_plan::conditions::Standing;
 use provisioning_plan::ids::job_name;
 use provisioning_plan::observed::{Observed, Outcome, RunView};
 use provisioning_sdk::result::StepResult;
 
 use super::epoch;
-use super::kind::{Glance, Kind, WorkspaceView, by_name};
+use super::kind::{Glance, Kind, WorkspaceView};
 use super::runs::{Knowledge, RunKey, on_its_way};
 use crate::context::Context;
 use crate::error::Error;
 use crate::executors::Pod;
+use crate::guarded::Guarded;
 use crate::watches::Stores;
 
 /// Name of the executor's container.
@@ -30,8 +34,8 @@ const OVERDUE_GRACE: SignedDuration = SignedDuration::from_mins(1);
 pub struct Seen<K: Kind> {
     /// The object.
     pub object: K,
-    /// Its workspace, if there is one.
-    pub workspace: Option<WorkspaceView>,
+    /// Its workspace, or how an object stands that has none.
+    pub workspace: Result<WorkspaceView, Standing>,
     /// What the kind looks at.
     pub facts: K::Facts,
     /// How its open runs stand.
@@ -58,7 +62,7 @@ pub(crate) fn seen<K: Kind>(object: K, facts: K::Facts, observed: Observed) -> S
     };
     Seen {
         object,
-        workspace: Some(workspace),
+        workspace: Ok(workspace),
         facts,
         observed,
         suspended: None,
@@ -75,13 +79,13 @@ pub(crate) fn seen<K: Kind>(object: K, facts: K::Facts, observed: Observed) -> S
 pub async fn observe<K: Kind>(ctx: &Context, object: K) -> Result<Seen<K>, Error> {
     let namespace = object.namespace().unwrap_or_default();
     let workspace = workspace(ctx, &namespace).await?;
-    let facts = object.observe(ctx, workspace.as_ref()).await?;
+    let facts = object.observe(ctx, workspace.as_ref().ok()).await?;
     let now = ctx.now();
     let (observed, wake_at) = views(ctx, &object, now);
     let asked = reconcile_request(&object);
     let handled = object.run_status().and_then(|status| status.last_handled_reconcile_at.clone());
     Ok(Seen {
-        suspended: suspended(&ctx.stores, &object, workspace.as_ref()),
+        suspended: suspended(&ctx.stores, &object, workspace.as_ref().ok()),
         retry_requested: asked.is_some() && asked != handled,
         object,
         workspace,
@@ -97,20 +101,38 @@ pub fn reconcile_request(object: &impl ResourceExt) -> Option<String> {
     object.annotations().get(ANNOTATION_RECONCILE).map(|value| value.chars().take(64).collect())
 }
 
-async fn workspace(ctx: &Context, namespace: &str) -> Result<Option<WorkspaceView>, Error> {
-    let Some(workspace) = by_name(&ctx.stores.workspaces, namespace, WORKSPACE_NAME) else { return Ok(None) };
+async fn workspace(ctx: &Context, namespace: &str) -> Result<Result<WorkspaceView, Standing>, Error> {
+    let reference = ObjectRef::<Guarded<Workspace>>::new(WORKSPACE_NAME).within(namespace);
+    let workspace = match ctx.stores.workspaces.get(&reference).as_deref() {
+        Some(Guarded(Ok(workspace))) => workspace.clone(),
+        found => return Ok(Err(no_workspace(found.is_some()))),
+    };
     let epoch = epoch::raised(ctx, namespace, &workspace).await?;
     if let Some(later) = workspace.status.as_ref().map(|status| status.epoch).filter(|other| *other > epoch) {
         ctx.superseded.notify_one();
         return Err(Error::Superseded { namespace: namespace.to_owned(), epoch: later });
     }
-    Ok(Some(WorkspaceView {
+    Ok(Ok(WorkspaceView {
         epoch,
         suspended: workspace.spec.suspend,
         deleting: workspace.metadata.deletion_timestamp.is_some(),
         parallelism: usize::try_from(workspace.spec.parallelism).unwrap_or(1),
         ssh_public_key: workspace.status.and_then(|status| status.ssh_public_key),
     }))
+}
+
+/// (pure) How an object stands that has no workspace, or none that can be read.
+pub(crate) fn no_workspace(is_there: bool) -> Standing {
+    match is_there {
+        true => {
+            let text = format!("Workspace '{WORKSPACE_NAME}' cannot be read: correct it first");
+            Standing::stalled(reasons::DEPENDENCY_STALLED, text)
+        }
+        false => {
+            let text = format!("there is no Workspace in this namespace: create one named '{WORKSPACE_NAME}'");
+            Standing::stalled(reasons::NO_WORKSPACE, text)
+        }
+    }
 }
 
 /// Why the object does not go forward, if something keeps it.

@@ -34,7 +34,7 @@ impl Reservation {
 
 /// Waits for the turn of this object and counts what is open elsewhere in the workspace.
 pub async fn reserve<K: Kind>(ctx: &Context, seen: &Seen<K>) -> Reservation {
-    let Some(workspace) = seen.workspace.as_ref().filter(|_| seen.object.has_executors()) else {
+    let Some(workspace) = seen.workspace.as_ref().ok().filter(|_| seen.object.has_executors()) else {
         return Reservation { table: None, available: usize::MAX };
     };
     let namespace = seen.object.namespace().unwrap_or_default();

@@ -32,7 +32,7 @@ use crate::engine::act::name_conflict;
 use crate::engine::decide::{Planned, decide};
 use crate::engine::guard::undecodable;
 use crate::engine::kind::{Kind, WorkspaceView};
-use crate::engine::observe::Seen;
+use crate::engine::observe::{Seen, no_workspace};
 use crate::engine::report::with_error;
 use crate::error::Error;
 use crate::guarded::Guarded;
@@ -106,7 +106,7 @@ fn asked_to_go<K: Kind>(object: &K) -> K {
 fn scene<K: Recorded>(object: &K) -> Seen<K> {
     Seen {
         object: taken_up(object),
-        workspace: Some(WorkspaceView {
+        workspace: Ok(WorkspaceView {
             epoch: 1,
             suspended: false,
             deleting: false,
@@ -182,7 +182,10 @@ fn kind<K: Recorded>(records: &mut Records) {
     let held = with(&new::<K>(&K::spec()), "/spec/suspend", json!(true));
     let words = format!("{} '{}' is suspended: set spec.suspend to false to go on", K::KIND, held.name_any());
     add("suspended", &pass(Seen { suspended: Some(words), ..scene(&held) }, K::success).next);
-    add("no-workspace", &pass(Seen { workspace: None, ..scene(&new(&K::spec())) }, K::success).next);
+    add(
+        "no-workspace",
+        &pass(Seen { workspace: Err(no_workspace(false)), ..scene(&new(&K::spec())) }, K::success).next,
+    );
     let ready = ready::<K>();
     add("ready", &ready);
     add("ready-for-the-generation-before", &with(&ready, "/metadata/generation", json!(2)));

@@ -430,28 +430,20 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
         true => fellows.chain(&facts.peers).collect(),
         false => Vec::new(),
     };
-    let nowhere = |server: &&Server| server.status.as_ref().is_none_or(|status| status.addresses.is_empty());
-    let words =
-        |server: &Server| stuck(server).map(|condition| held_up_by("Server", &server.name_any(), &condition.message));
-    let unread = |name: &str| {
-        let told = || Standing::stalled(reasons::DEPENDENCY_STALLED, cannot_be_read(name));
-        facts.unreadable.contains(name).then(told)
+    let is_addressed = |server: &Option<Server>| {
+        server.as_ref().and_then(|server| server.status.as_ref()).is_some_and(|status| !status.addresses.is_empty())
     };
     let cause = |step: &StepStatus| {
         let name = server_of(&step.id)?;
-        if let Some(standing) = unread(name) {
+        if let Some(standing) = hopeless(facts, name) {
             return Some(standing);
         }
         let server = facts.server(name)?;
-        if let Some(standing) = words(server) {
-            return Some(standing);
-        }
         if let Some(entry) = awaited_by(taskserv, facts, server, step) {
             let other = facts.others.get(&entry.by.uid)?;
             return stuck(other).map(|condition| held_up_by("Taskserv", &other.name_any(), &condition.message));
         }
-        let unaddressed = |(_, server): &(_, &Option<Server>)| server.as_ref().filter(nowhere).and_then(words);
-        around.iter().find_map(|other| unread(other.0).or_else(|| unaddressed(other)))
+        around.iter().filter(|(_, server)| !is_addressed(server)).find_map(|(name, _)| hopeless(facts, name))
     };
     let listed = |step: &StepStatus| server_of(&step.id).is_some_and(|name| members.iter().any(|other| other == name));
     // What is to be done, and what is to be undone because its server has left the list.
@@ -461,6 +453,35 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     });
     let causes: Vec<Standing> = left.map(cause).collect::<Option<_>>()?;
     causes.into_iter().next()
+}
+
+/// How a Taskserv stands, on its way out, whose undos that are not given up all wait for servers which are stalled or cannot
+/// be read: as [`held_up`].
+pub(crate) fn held_up_on_its_way_out(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
+    let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    if steps.iter().any(StepStatus::is_open) {
+        return None;
+    }
+    let cause = |step: &StepStatus| match undo_gate(taskserv, facts, step) {
+        Gate::Waiting(_) => hopeless(facts, server_of(&step.id)?),
+        Gate::Open | Gate::Gone(_) => None,
+    };
+    let left = provisioning_plan::undo::due(steps);
+    if left.is_empty() {
+        let holding = facts.servers.iter().find(|(name, _)| facts.unreadable.contains(name));
+        return holding.and_then(|(name, _)| hopeless(facts, name));
+    }
+    let causes: Vec<Standing> = left.into_iter().map(cause).collect::<Option<_>>()?;
+    causes.into_iter().next()
+}
+
+/// How one stands that waits for a server for which it would wait for ever.
+fn hopeless(facts: &Facts, server: &str) -> Option<Standing> {
+    if facts.unreadable.contains(server) {
+        return Some(Standing::stalled(reasons::DEPENDENCY_STALLED, cannot_be_read(server)));
+    }
+    let known = facts.server(server).or_else(|| facts.peers.get(server)?.as_ref())?;
+    stuck(known).map(|condition| held_up_by("Server", server, &condition.message))
 }
 
 /// Somebody else's entry that a step waits for.

@@ -184,6 +184,11 @@ impl Kind for Taskserv {
             .or_else(|| looks.then(|| Standing::from(&Verdict::Ready)))
     }
 
+    fn held_up(&self, facts: &Facts) -> Option<Standing> {
+        self.metadata.deletion_timestamp.as_ref()?;
+        graph::held_up_on_its_way_out(self, facts)
+    }
+
     fn observed_again(&self, _: &Facts, now: Timestamp) -> BTreeMap<String, Timestamp> {
         graph::checked_again(self, now)
     }

@@ -193,7 +193,8 @@ pub(super) fn place_of(root: &Value, pointer: &str) -> String {
     path
 }
 
-fn child(path: &str, name: &str) -> String {
+/// The path of an entry of a map.
+pub(super) fn child(path: &str, name: &str) -> String {
     let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
     match (plain, path.is_empty()) {
         (true, true) => cut(name, MAX_VALUE),

@@ -245,6 +245,12 @@ fn a_large_value_below_a_choice_is_not_copied_for_each_of_its_errors() {
         said[0].to_string().contains("nest: it does not fit its schema, and there is too much of both to say where"),
         "{said:?}"
     );
+    let with_names = json!({"nest": vec![json!({"": 0}); 4000], "x y": 1});
+    let said: Vec<String> =
+        schema.check(&given(with_names)).iter().map(|problem| problem.below("spec.parameters")).collect();
+    assert_eq!(said[0], "spec.parameters[\"x y\"]: there is no such parameter; there are nest");
+    assert!(said[1].starts_with("spec.parameters.nest: it does not fit its schema"), "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
     assert!(schema.check(&twigs(2))[0].to_string().starts_with("nest: "));
     assert!(schema.check(&given(json!({"nest": "x"}))).is_empty());
 }
