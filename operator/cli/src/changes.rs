@@ -117,7 +117,9 @@ pub(crate) fn failure(step: &StepStatus) -> Option<String> {
     }
     let again = step.retry_at.as_ref().filter(|_| !step.phase.is_terminal());
     let again = again.map_or_else(String::new, |time| format!("; again at {}", clock(time.0)));
-    Some(format!("{class:?} {}: {} (run {}, attempt {}){again}", step.reason, step.message, step.run, step.attempt))
+    let class = format!("{class:?}");
+    let reason = if step.reason == class { String::new() } else { format!(" {}", step.reason) };
+    Some(format!("{class}{reason}: {} (run {}, attempt {}){again}", step.message, step.run, step.attempt))
 }
 
 /// How an object stands: its `Ready`, with the message while it is not True.

@@ -4,10 +4,13 @@
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use jiff::Timestamp;
+use provisioning_api::conditions::types;
 use provisioning_api::names::{ANNOTATION_RECONCILE, ANNOTATION_SKIP_STEPS};
+use provisioning_api::steps::StepStatus;
 use provisioning_plan::nearest::hint;
 use serde_json::{Value, json};
 
+use crate::chain::has_failed;
 use crate::cluster::{Cluster, ClusterArguments};
 use crate::complete;
 use crate::dry_run::{DryRun, Where};
@@ -91,7 +94,12 @@ pub(crate) async fn run(arguments: Arguments, wish: Wish, cluster: &ClusterArgum
     let change = wish.change(Timestamp::now());
     for target in &targets {
         match merge(&cluster, target, &change, dry_run.is_server()).await {
-            Ok(_) => print(&format!("{target} {}{}\n", wish.done(), dry_run.suffix())),
+            Ok(item) => {
+                print(&format!("{target} {}{}\n", wish.done(), dry_run.suffix()));
+                if let Some(note) = nothing_to_retry(&item).filter(|_| wish == Wish::Retry) {
+                    tell(&format!("note: {note}"));
+                }
+            }
             Err(error @ RequestError::NoAnswer(_)) => return Err(error.into()),
             Err(error) => {
                 tell(&format!("error: {}", explained(&error, target.kind, &cluster.namespace)));
@@ -100,6 +108,20 @@ pub(crate) async fn run(arguments: Arguments, wish: Wish, cluster: &ClusterArgum
         }
     }
     Ok(exit)
+}
+
+/// What is said where nothing has failed: steps that succeeded with equal input are not executed again. A Server and a
+/// ProviderConfig look again at what is outside all the same.
+fn nothing_to_retry(item: &Item) -> Option<String> {
+    let looks_again = matches!(item.kind, Kind::Server | Kind::ProviderConfig);
+    let is_done = |step: &StepStatus| step.phase.is_terminal() && !has_failed(step);
+    if looks_again || item.is_deleting() || item.steps().is_empty() || !item.steps().iter().all(is_done) {
+        return None;
+    }
+    let target = item.target();
+    let ready = item.condition(types::READY).filter(|ready| ready.status != "True");
+    let stands = ready.map_or_else(String::new, |ready| format!(" ({}: {})", ready.reason, ready.message));
+    Some(format!("no step of {target} has failed, so none runs again{stands}"))
 }
 
 /// Passes steps over.
@@ -179,6 +201,7 @@ fn known(item: &Item) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::item::tests::{conditions, item, server, step};
     use crate::stub::{Stub, reply};
 
     const URL: &str = "/apis/provisioning.dev/v1alpha1/namespaces/first/batchworkflows/first";
@@ -230,6 +253,27 @@ mod tests {
             error.to_string(),
             "batchworkflow/first has no step 'prxy' (did you mean 'proxy'?); it has: db, proxy"
         );
+    }
+
+    #[test]
+    fn who_asks_for_a_retry_of_what_has_not_failed_is_told() {
+        let of = |kind, phase: &str| {
+            let steps = json!([step("check/heron", "Check", phase), step("install/heron", "Install", "Succeeded")]);
+            let conditions = conditions(("False", "Unhealthy", "probe 'tcp' on heron: connection refused"));
+            let status = json!({"observedGeneration": 1, "conditions": conditions, "steps": steps});
+            item(
+                kind,
+                json!({"metadata": {"name": "redis", "namespace": "first", "generation": 1}, "status": status,
+                "spec": {"extension": {"name": "redis"}, "servers": ["heron"]}}),
+            )
+        };
+        let told = nothing_to_retry(&of(Kind::Taskserv, "Succeeded")).unwrap();
+        let words = "(Unhealthy: probe 'tcp' on heron: connection refused)";
+        assert_eq!(told, format!("no step of taskserv/redis has failed, so none runs again {words}"));
+        for phase in ["Failed", "Pending", "Running", "UndoFailed"] {
+            assert_eq!(nothing_to_retry(&of(Kind::Taskserv, phase)), None, "{phase}");
+        }
+        assert_eq!(nothing_to_retry(&server("heron", ("True", "Succeeded", ""), json!([]))), None);
     }
 
     #[test]

@@ -261,7 +261,7 @@ mod tests {
         let (text, json, asked) = why("bwf/first", &items).await;
         let expected = format!(
             "batchworkflow/first: Stalled (StepFailed), step cache (Failed): ScriptFailed ChildFailed: {child} (run 1, attempt 0)
-  because taskserv/redis: Stalled (StepFailed), step install/heron (Failed): ScriptFailed ScriptFailed: {words} (run 1, attempt 0)
+  because taskserv/redis: Stalled (StepFailed), step install/heron (Failed): ScriptFailed: {words} (run 1, attempt 0)
     by extension/redis 0.1.0: scripts/install.nu on heron, with parameters {{\"maxmemory\":\"1tb\"}}
 
 What to do:

@@ -1,5 +1,6 @@
 //! `provisioning extension load`: a folder becomes an immutable ConfigMap of the operator's namespace.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -52,6 +53,7 @@ pub(super) async fn run(arguments: Arguments, cluster: &ClusterArguments) -> Res
     let Arguments { folder, system_namespace, dry_run } = arguments;
     let bundle = read(&folder)?;
     tell_what_is_left_out(&folder)?;
+    tell_what_kcl_lacks(&bundle);
     if dry_run.is_client() {
         print(&format!("{} is valid{}\n", named(&bundle), dry_run.suffix()));
         return Ok(Exit::Done);
@@ -99,6 +101,34 @@ fn tell_what_is_left_out(folder: &Path) -> Result<(), ExtensionError> {
         tell(&format!("note: and {more} more"));
     }
     Ok(())
+}
+
+/// Nothing evaluates KCL here, so nothing else would notice that it was forgotten.
+fn tell_what_kcl_lacks(bundle: &Bundle) {
+    for name in not_in_kcl(bundle).into_iter().take(MAX_NOTES) {
+        let name = one_line(name);
+        tell(&format!(
+            "note: no file of kcl/ has the parameter {name} of schema.json; add it for people who write KCL"
+        ));
+    }
+}
+
+/// Parameters that a bundle with KCL files has in its schema, and in none of these as an attribute.
+fn not_in_kcl(bundle: &Bundle) -> Vec<&str> {
+    let is_kcl = |path: &str| path.starts_with("kcl/") && path.ends_with(".k");
+    let files = bundle.files().iter().filter(|(path, _)| is_kcl(path.as_str()));
+    let texts: Vec<&str> = files.filter_map(|(_, content)| std::str::from_utf8(content).ok()).collect();
+    if texts.is_empty() {
+        return Vec::new();
+    }
+    let attribute = |line: &'_ str| {
+        let name = line.trim_start().split_once(':').map(|(name, _)| name.trim_end().trim_end_matches('?'));
+        name.map(|name| name.trim_matches('"').to_owned())
+    };
+    let known: BTreeSet<String> = texts.iter().flat_map(|text| text.lines()).filter_map(attribute).collect();
+    let properties = bundle.schema().and_then(|schema| schema.schema().get("properties")?.as_object());
+    let names = properties.into_iter().flat_map(|properties| properties.keys());
+    names.map(String::as_str).filter(|name| !known.contains(*name)).collect()
 }
 
 /// Creates the ConfigMap, unless it is there. One version never has two contents: which one a Taskserv means could not be
@@ -228,6 +258,20 @@ mod tests {
         let text = crate::cluster::causes(&error);
         assert!(text.starts_with(&folder.path().display().to_string()), "{text}");
         assert!(text.contains("manifest.yaml: name: \"Answer\" is no DNS label"), "{text}");
+    }
+
+    #[test]
+    fn a_parameter_that_kcl_has_not_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("answer");
+        crate::commands::extension::new::make("answer", &folder).unwrap();
+        assert!(not_in_kcl(&read(&folder).unwrap()).is_empty());
+        let schema = std::fs::read_to_string(folder.join("schema.json")).unwrap();
+        let schema = schema.replacen("\"port\": {", "\"loud\": {\"type\": \"boolean\"}, \"port\": {", 1);
+        std::fs::write(folder.join("schema.json"), schema).unwrap();
+        assert_eq!(not_in_kcl(&read(&folder).unwrap()), ["loud"]);
+        std::fs::remove_dir_all(folder.join("kcl")).unwrap();
+        assert!(not_in_kcl(&read(&folder).unwrap()).is_empty(), "it has no KCL");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn make(name: &str, folder: &Path) -> Result<Vec<File>, ExtensionError> {
+pub(super) fn make(name: &str, folder: &Path) -> Result<Vec<File>, ExtensionError> {
     let files = files(name);
     checked(name, &files)?;
     write(folder, &files)?;
