@@ -50,7 +50,7 @@ reasons! {
     UNKNOWN_REFERENCE = "UnknownReference";
     /// An object of the wanted name exists and belongs to somebody else; the message has both names.
     NAME_CONFLICT = "NameConflict";
-    /// There is no Workspace in this namespace; create one named `workspace`.
+    /// There is no Workspace in this namespace, or it cannot be read; create one named `workspace`, or correct it.
     NO_WORKSPACE = "NoWorkspace";
     /// The status was written by a newer operator; this one changes nothing.
     STATUS_TOO_NEW = "StatusTooNew";

@@ -66,6 +66,7 @@ pub(crate) fn advice(item: &Item, program: &str) -> Option<String> {
         reasons::UNHEALTHY => {
             "look at the service on the server that the message names; it is asked again every ten seconds".to_owned()
         }
+        reasons::NO_WORKSPACE if ready.message.contains("cannot be read") => "correct the Workspace".to_owned(),
         reasons::NO_WORKSPACE => format!("make this namespace a workspace: {program} workspace init {namespace}"),
         reasons::STATUS_TOO_NEW => "upgrade the operator to the version that wrote the object".to_owned(),
         reasons::UNDECODABLE => {

@@ -246,24 +246,17 @@ fn problems_of(
 
 /// Top-level properties that are missing, or that the schema does not know: the first ones.
 fn wrong_names(value: &Value, reader: &messages::Reader<'_>) -> Vec<Problem> {
-    let empty = Map::new();
-    let known = reader.schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
-    let (named, unknown): (Vec<&String>, Vec<&String>) =
-        value.as_object().into_iter().flat_map(Map::keys).partition(|name| known.contains_key(*name));
-    let names = named.into_iter().chain(unknown.into_iter().take(MAX_PROBLEMS));
-    let names = Value::Object(names.map(|name| (name.clone(), Value::Null)).collect());
-    let anything: Map<String, Value> = known.keys().map(|name| (name.clone(), json!(true))).collect();
-    let mut outline = json!({"$schema": DRAFT, "properties": anything});
-    if let Some(required) = reader.schema.get("required") {
-        outline["required"] = required.clone();
-    }
-    // A schema for them could be anything; here only names count.
-    if reader.schema.get("additionalProperties") == Some(&json!(false)) {
-        outline["additionalProperties"] = json!(false);
-    }
-    let reader = messages::Reader { schema: &outline, instance: &names, secrets: reader.secrets };
-    let Ok(validator) = compile(&outline) else { return Vec::new() };
-    validator.iter_errors(&names).flat_map(|error| reader.problems(&error)).collect()
+    let (empty, of_schema) = (Map::new(), |keyword: &str| reader.schema.get(keyword));
+    let given = value.as_object().unwrap_or(&empty);
+    let known = of_schema("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let required = of_schema("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let missing = required.filter(|name| !given.contains_key(*name)).map(|name| messages::missing("", name));
+    // Patterns may know others.
+    let is_closed =
+        of_schema("additionalProperties") == Some(&json!(false)) && of_schema("patternProperties").is_none();
+    let unknown = given.keys().filter(|name| is_closed && !known.contains_key(*name));
+    let unknown = unknown.map(|name| reader.unknown("", known.keys().map(String::as_str).collect(), name));
+    missing.take(MAX_PROBLEMS).chain(unknown.take(MAX_PROBLEMS)).collect()
 }
 
 /// Which of the top-level properties do not fit, where that is all that can be said of them.

@@ -625,7 +625,7 @@ impl Pass<'_> {
 }
 
 /// The cause in one sentence: step, class, last words.
-pub(crate) fn failure_text(entry: &StepStatus) -> String {
+pub fn failure_text(entry: &StepStatus) -> String {
     let class = entry.class.map_or_else(String::new, |class| format!(" ({class:?})"));
     let words = if entry.message.is_empty() { &entry.reason } else { &entry.message };
     let what = match entry.phase {

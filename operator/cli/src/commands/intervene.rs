@@ -6,11 +6,10 @@ use clap_complete::engine::ArgValueCompleter;
 use jiff::Timestamp;
 use provisioning_api::conditions::types;
 use provisioning_api::names::{ANNOTATION_RECONCILE, ANNOTATION_SKIP_STEPS};
-use provisioning_api::steps::StepStatus;
+use provisioning_api::steps::{StepPhase, StepStatus};
 use provisioning_plan::nearest::hint;
 use serde_json::{Value, json};
 
-use crate::chain::has_failed;
 use crate::cluster::{Cluster, ClusterArguments};
 use crate::complete;
 use crate::dry_run::{DryRun, Where};
@@ -114,8 +113,11 @@ pub(crate) async fn run(arguments: Arguments, wish: Wish, cluster: &ClusterArgum
 /// ProviderConfig look again at what is outside all the same.
 fn nothing_to_retry(item: &Item) -> Option<String> {
     let looks_again = matches!(item.kind, Kind::Server | Kind::ProviderConfig);
-    let is_done = |step: &StepStatus| step.phase.is_terminal() && !has_failed(step);
-    if looks_again || item.is_deleting() || item.steps().is_empty() || !item.steps().iter().all(is_done) {
+    let is_done = |step: &StepStatus| matches!(step.phase, StepPhase::Succeeded | StepPhase::Skipped);
+    // Of a newer spec nobody knows yet. The wish itself is not heard yet either.
+    let is_of_this_spec = item.run().is_some_and(|run| Some(run.observed_generation) == item.metadata.generation);
+    let has_only_done = !item.steps().is_empty() && item.steps().iter().all(is_done);
+    if looks_again || item.is_deleting() || !is_of_this_spec || !has_only_done {
         return None;
     }
     let target = item.target();
@@ -270,9 +272,12 @@ mod tests {
         let told = nothing_to_retry(&of(Kind::Taskserv, "Succeeded")).unwrap();
         let words = "(Unhealthy: probe 'tcp' on heron: connection refused)";
         assert_eq!(told, format!("no step of taskserv/redis has failed, so none runs again {words}"));
-        for phase in ["Failed", "Pending", "Running", "UndoFailed"] {
+        for phase in ["Failed", "Pending", "Running", "UndoFailed", "Undone", "Omitted"] {
             assert_eq!(nothing_to_retry(&of(Kind::Taskserv, phase)), None, "{phase}");
         }
+        let mut newer = of(Kind::Taskserv, "Succeeded").json;
+        newer["metadata"]["generation"] = json!(2);
+        assert_eq!(nothing_to_retry(&item(Kind::Taskserv, newer)), None);
         assert_eq!(nothing_to_retry(&server("heron", ("True", "Succeeded", ""), json!([]))), None);
     }
 

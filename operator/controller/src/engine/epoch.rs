@@ -2,34 +2,43 @@
 
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use kube::runtime::reflector::Store;
-use provisioning_api::steps::STATUS_SCHEMA;
+use provisioning_api::steps::{RunStatus, STATUS_SCHEMA};
 use provisioning_api::{ProviderConfig, Server, Taskserv, Workspace};
 
-use super::kind::{Kind, in_namespace};
+use super::kind::Kind;
 use crate::context::Context;
 use crate::error::{Category, Error};
 use crate::guarded::Guarded;
-use crate::watches::{PAGE, Stores};
+use crate::watches::PAGE;
 use crate::workspace::live;
 
-/// The epoch that this leader raised in a workspace; raises it at the first call.
+/// The epoch that this leader raised in a workspace; raises it at the first call, and where it was lost: to above what the
+/// steps of the object remember for which it is asked. A Workspace that alone is restored, or was forced away and made
+/// again, has an earlier one than they; a leader must still be the newest that they have seen (protocols §6: it only ever
+/// grows).
 ///
 /// # Errors
 /// Where the API server refuses, or another process raised it in between: then nothing is done.
-pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Result<i64, Error> {
+pub async fn raised(
+    ctx: &Context,
+    namespace: &str,
+    workspace: &Workspace,
+    remembered: Option<&RunStatus>,
+) -> Result<i64, Error> {
     let uid = workspace.uid().unwrap_or_default();
+    let remembered = remembered.into_iter().flat_map(|status| &status.steps).map(|step| step.epoch).max().unwrap_or(0);
     let cell = ctx.epochs.cell(namespace);
     let mut held = cell.lock().await;
-    let mut floor = 0;
+    let mut floor = remembered;
     if let Some((for_uid, epoch)) = held.as_ref()
         && *for_uid == uid
     {
-        // One that is equal and another's was written after ours was lost.
+        // One that is equal and another's was written after ours was lost. Where steps remember a later one, there has to
+        // be a later leader: the caller finds it.
         let holds = |workspace: &Workspace| {
             workspace.status.as_ref().is_some_and(|status| {
                 let is_ours = status.leader.as_deref() == Some(ctx.settings.identity.as_str());
-                (status.epoch, is_ours) >= (*epoch, true)
+                (status.epoch, is_ours) >= (*epoch, true) && status.epoch >= remembered
             })
         };
         // The cache may be behind our own write.
@@ -37,8 +46,8 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
             return Ok(*epoch);
         }
         // Somebody has taken it away, by hand or with a store that was restored: no executor may act until it is back.
-        tracing::warn!(namespace, epoch, "the epoch of the workspace was lost and is raised anew");
-        floor = *epoch;
+        tracing::warn!(namespace, epoch, remembered, "the epoch of the workspace was lost and is raised anew");
+        floor = remembered.max(*epoch);
     }
     let epoch = raise(ctx, namespace, floor).await?;
     // Raised is raised: what cannot be taken over below is given up.
@@ -49,27 +58,6 @@ pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace) -> Re
     ctx.metrics.epoch.with_label_values(&[namespace]).set(epoch);
     tracing::info!(namespace, epoch, "raised the epoch of the workspace");
     Ok(epoch)
-}
-
-/// The highest epoch that any step remembers. A Workspace that was forced away and made again has none, and one that alone
-/// was restored has an old one; a leader must still be the newest that anything here has seen (protocols §6: it only ever
-/// grows). The cache will do: whoever wrote a step that is not there yet has written the Workspace before.
-fn remembered(stores: &Stores, namespace: &str) -> i64 {
-    let highest = [
-        highest(&stores.provider_configs, namespace),
-        highest(&stores.servers, namespace),
-        highest(&stores.taskservs, namespace),
-        highest(&stores.clusters, namespace),
-        highest(&stores.workflows, namespace),
-    ];
-    highest.into_iter().max().unwrap_or(0)
-}
-
-fn highest<K: Kind>(store: &Store<Guarded<K>>, namespace: &str) -> i64 {
-    let objects = in_namespace(store, namespace);
-    let readable = objects.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-    let steps = readable.filter_map(|object| object.run_status()).flat_map(|status| &status.steps);
-    steps.map(|step| step.epoch).max().unwrap_or(0)
 }
 
 /// The readable objects of a kind, from the API server itself.
@@ -107,9 +95,10 @@ async fn raise(ctx: &Context, namespace: &str, floor: i64) -> Result<i64, Error>
         // Seconds grow faster than leaders follow each other, so this is above whatever an earlier Workspace had.
         _ => born(&live),
     };
-    // What steps remember counts as well, should a clock have been set back, or the Workspace alone.
-    let Some(next) = known.max(remembered(&ctx.stores, namespace)).max(floor).checked_add(1) else {
-        let error = "status.epoch: it is the greatest that can be written; remove it".to_owned();
+    let Some(next) = known.max(floor).checked_add(1) else {
+        let error =
+            "status.epoch, or that of a step which is remembered: it is the greatest that can be written; remove it"
+                .to_owned();
         return Err(Error::Unreadable { object: live::describe(namespace), error });
     };
     let status = live.status.get_or_insert_default();

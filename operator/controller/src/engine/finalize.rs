@@ -10,9 +10,9 @@ use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER, LABEL_OWNER_UID, LABEL_RUN, MANAGER};
 use provisioning_api::steps::{StepEffect, StepStatus};
-use provisioning_plan::conditions::State;
-use provisioning_plan::decision::Verdict;
-use provisioning_plan::observed::RunView;
+use provisioning_plan::conditions::{Standing, State};
+use provisioning_plan::decision::{Decision, Verdict};
+use provisioning_plan::observed::{Observed, RunView};
 
 use super::act::run_name;
 use super::kind::Kind;
@@ -89,7 +89,7 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     if object.meta().deletion_timestamp.is_none() {
         return Ok(false);
     }
-    let abandoned = is_left_to_people(seen, stored)
+    let abandoned = is_left_to_people(seen.workspace.is_ok(), &stored.standing, &stored.decision, &seen.observed)
         && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
     let done = stored.decision.verdict == Verdict::Deleted && object.held_by(&seen.facts).is_none();
     if !done && !abandoned {
@@ -114,14 +114,14 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     Ok(true)
 }
 
-/// (pure) Whether only a person helps. What goes on by itself is not abandoned, not even between two tries, nor what an
-/// executor is at work on: it may, where the Workspace is gone.
-fn is_left_to_people<K: Kind>(seen: &Seen<K>, stored: &Stored<K>) -> bool {
-    let is_alive = |step: &StepStatus| {
-        step.action.has_executor() && step.is_open() && seen.observed.get(&step.id) == Some(&RunView::Alive)
+/// (pure) Whether only a person helps with a deletion. What goes on by itself is not abandoned, not even between two tries;
+/// without a workspace nothing goes on, but an executor may still be at work.
+fn is_left_to_people(has_workspace: bool, standing: &Standing, decision: &Decision, observed: &Observed) -> bool {
+    let is_stuck = !has_workspace || standing.state == State::Stalled || decision.needs_a_person;
+    let is_at_work = |step: &StepStatus| {
+        step.action.has_executor() && step.is_open() && observed.get(&step.id) == Some(&RunView::Alive)
     };
-    let is_stalled = stored.standing.state == State::Stalled || stored.decision.needs_a_person;
-    is_stalled && !stored.decision.steps.iter().any(is_alive)
+    is_stuck && !decision.steps.iter().any(is_at_work)
 }
 
 fn left_behind(step: &StepStatus) -> String {
@@ -235,5 +235,41 @@ fn job_status(job: &Job, end: &End) -> JobStatus {
         terminating: Some(0),
         uncounted_terminated_pods: Some(UncountedTerminatedPods::default()),
         ..JobStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use provisioning_plan::decision::hold;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_nothing_goes_on_in_is_left_to_people() {
+        let open: StepStatus = serde_json::from_value(json!({"id": "install/heron", "action": "Install",
+            "undo": "Uninstall", "inputHash": "v1:0", "phase": "Undoing", "run": 2,
+            "startedAt": "2026-01-01T00:00:00Z"}))
+        .unwrap();
+        assert!(open.is_open());
+        let by_itself = Standing::reconciling(reasons::DELETING, "");
+        let stalled = Standing::stalled(reasons::DEPENDENCY_STALLED, "");
+        let alive = Observed::from([(open.id.clone(), RunView::Alive)]);
+        let decision = |needs_a_person: bool, observed: &Observed| Decision {
+            needs_a_person,
+            ..hold(std::slice::from_ref(&open), observed, 1, 0)
+        };
+        let none = Observed::new();
+        for (has_workspace, standing, needs_a_person, observed, expected) in [
+            (true, &by_itself, false, &none, false),
+            (true, &by_itself, true, &none, true),
+            (true, &stalled, false, &none, true),
+            (false, &by_itself, false, &none, true),
+            (true, &stalled, true, &alive, false),
+            (false, &stalled, false, &alive, false),
+        ] {
+            let left = is_left_to_people(has_workspace, standing, &decision(needs_a_person, observed), observed);
+            assert_eq!(left, expected, "{has_workspace} {standing:?} {needs_a_person} {observed:?}");
+        }
     }
 }

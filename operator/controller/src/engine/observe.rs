@@ -8,7 +8,7 @@ use provisioning_api::Workspace;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_RECONCILE, LABEL_OWNER_KIND, LABEL_OWNER_UID, WORKSPACE_NAME};
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
+use provisioning_api::steps::{FailureClass, RunStatus, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::ids::job_name;
 use provisioning_plan::observed::{Observed, Outcome, RunView};
@@ -78,7 +78,7 @@ pub(crate) fn seen<K: Kind>(object: K, facts: K::Facts, observed: Observed) -> S
 /// Where the workspace's epoch cannot be raised, or the kind cannot make what it needs.
 pub async fn observe<K: Kind>(ctx: &Context, object: K) -> Result<Seen<K>, Error> {
     let namespace = object.namespace().unwrap_or_default();
-    let workspace = workspace(ctx, &namespace).await?;
+    let workspace = workspace(ctx, &namespace, object.run_status()).await?;
     let facts = object.observe(ctx, workspace.as_ref().ok()).await?;
     let now = ctx.now();
     let (observed, wake_at) = views(ctx, &object, now);
@@ -101,13 +101,17 @@ pub fn reconcile_request(object: &impl ResourceExt) -> Option<String> {
     object.annotations().get(ANNOTATION_RECONCILE).map(|value| value.chars().take(64).collect())
 }
 
-async fn workspace(ctx: &Context, namespace: &str) -> Result<Result<WorkspaceView, Standing>, Error> {
+async fn workspace(
+    ctx: &Context,
+    namespace: &str,
+    remembered: Option<&RunStatus>,
+) -> Result<Result<WorkspaceView, Standing>, Error> {
     let reference = ObjectRef::<Guarded<Workspace>>::new(WORKSPACE_NAME).within(namespace);
     let workspace = match ctx.stores.workspaces.get(&reference).as_deref() {
         Some(Guarded(Ok(workspace))) => workspace.clone(),
         found => return Ok(Err(no_workspace(found.is_some()))),
     };
-    let epoch = epoch::raised(ctx, namespace, &workspace).await?;
+    let epoch = epoch::raised(ctx, namespace, &workspace, remembered).await?;
     if let Some(later) = workspace.status.as_ref().map(|status| status.epoch).filter(|other| *other > epoch) {
         ctx.superseded.notify_one();
         return Err(Error::Superseded { namespace: namespace.to_owned(), epoch: later });
@@ -121,18 +125,14 @@ async fn workspace(ctx: &Context, namespace: &str) -> Result<Result<WorkspaceVie
     }))
 }
 
-/// (pure) How an object stands that has no workspace, or none that can be read.
+/// (pure) How an object stands that has no workspace, or one that cannot be read. Each object tells it by itself.
 pub(crate) fn no_workspace(is_there: bool) -> Standing {
-    match is_there {
-        true => {
-            let text = format!("Workspace '{WORKSPACE_NAME}' cannot be read: correct it first");
-            Standing::stalled(reasons::DEPENDENCY_STALLED, text)
-        }
-        false => {
-            let text = format!("there is no Workspace in this namespace: create one named '{WORKSPACE_NAME}'");
-            Standing::stalled(reasons::NO_WORKSPACE, text)
-        }
-    }
+    let text = if is_there {
+        format!("Workspace '{WORKSPACE_NAME}' cannot be read: correct it first")
+    } else {
+        format!("there is no Workspace in this namespace: create one named '{WORKSPACE_NAME}'")
+    };
+    Standing::stalled(reasons::NO_WORKSPACE, text)
 }
 
 /// Why the object does not go forward, if something keeps it.

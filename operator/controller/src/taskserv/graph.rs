@@ -8,14 +8,15 @@ use provisioning_api::conditions::reasons;
 use provisioning_api::names::{MAX_OUTPUT_COUNT, MAX_TASKSERV_EDGES, MAX_TASKSERV_STEPS};
 use provisioning_api::server::{Installed, InstalledState};
 use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
-use provisioning_api::steps::{StepAction, StepEffect, StepPhase, StepStatus, UndoAction};
+use provisioning_api::steps::{FailureClass, StepAction, StepEffect, StepPhase, StepStatus, UndoAction};
 use provisioning_api::taskserv::{ResolvedExtension, TaskservServer};
 use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
-use provisioning_plan::decision::RemovedSteps;
+use provisioning_plan::decision::{RemovedSteps, failure_text};
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
 use provisioning_plan::ids::{InputHash, StepId, fraction};
 use provisioning_plan::nearest::hint;
+use provisioning_plan::undo::due;
 use provisioning_sdk::request::Extension;
 
 use super::inputs::cannot_be_read;
@@ -455,8 +456,8 @@ pub(crate) fn held_up(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     causes.into_iter().next()
 }
 
-/// How a Taskserv stands, on its way out, whose undos that are not given up all wait for servers which are stalled or cannot
-/// be read: as [`held_up`].
+/// How a Taskserv stands, on its way out, where all that is left waits for servers which are stalled or cannot be read: as
+/// [`held_up`]. What waits for a person already, because it failed for good or lacks credentials, is told beside it.
 pub(crate) fn held_up_on_its_way_out(taskserv: &Taskserv, facts: &Facts) -> Option<Standing> {
     let steps = taskserv.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
     if steps.iter().any(StepStatus::is_open) {
@@ -466,13 +467,23 @@ pub(crate) fn held_up_on_its_way_out(taskserv: &Taskserv, facts: &Facts) -> Opti
         Gate::Waiting(_) => hopeless(facts, server_of(&step.id)?),
         Gate::Open | Gate::Gone(_) => None,
     };
-    let left = provisioning_plan::undo::due(steps);
-    if left.is_empty() {
-        let holding = facts.servers.iter().find(|(name, _)| facts.unreadable.contains(name));
-        return holding.and_then(|(name, _)| hopeless(facts, name));
-    }
+    let is_refused = |step: &StepStatus| {
+        step.phase == StepPhase::Undoing && step.class == Some(FailureClass::Unauthorized) && cause(step).is_none()
+    };
+    let (refused, left): (Vec<&StepStatus>, Vec<&StepStatus>) =
+        due(steps).into_iter().partition(|step| is_refused(step));
     let causes: Vec<Standing> = left.into_iter().map(cause).collect::<Option<_>>()?;
-    causes.into_iter().next()
+    let Some(mut standing) = causes.into_iter().next() else {
+        // What an unreadable server lists holds it, once nothing is left to be undone.
+        let unreadable = facts.servers.iter().map(|(name, _)| name).find(|name| facts.unreadable.contains(*name))?;
+        let is_held = refused.is_empty() && still_listed(taskserv, facts)? == cannot_be_read(unreadable);
+        return hopeless(facts, unreadable).filter(|_| is_held);
+    };
+    let given_up = steps.iter().filter(|step| step.phase == StepPhase::UndoFailed);
+    for step in given_up.chain(refused) {
+        standing.message = format!("{}; {}", standing.message, failure_text(step));
+    }
+    Some(standing)
 }
 
 /// How one stands that waits for a server for which it would wait for ever.

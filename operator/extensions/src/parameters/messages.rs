@@ -62,30 +62,33 @@ impl Reader<'_> {
         let pointer = error.instance_path().as_str();
         let path = place_of(self.instance, pointer);
         match error.kind() {
-            Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => unexpected
-                .iter()
-                .map(|name| problem(&child(&path, name), self.unknown(error, pointer.is_empty(), name)))
-                .collect(),
-            Kind::Required { property } => {
-                let name = property.as_str().unwrap_or_default();
-                vec![problem(&child(&path, name), "it is missing".to_owned())]
+            Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
+                unexpected.iter().map(|name| self.unknown(&path, self.known(error), name)).collect()
             }
+            Kind::Required { property } => vec![missing(&path, property.as_str().unwrap_or_default())],
             _ => vec![problem(&path, self.message(error, &path))],
         }
     }
 
-    fn unknown(&self, error: &ValidationError<'_>, at_top: bool, name: &str) -> String {
-        if at_top && self.secrets.contains(name) {
+    /// A property of the value at a path that is none of those that are known there.
+    pub(super) fn unknown(&self, path: &str, known: BTreeSet<&str>, name: &str) -> Problem {
+        let words = if path.is_empty() && self.secrets.contains(name) {
             // Its value is not repeated: it may be the secret itself.
-            return "it is a secret: give it by secretParameters, as a reference to a Secret".to_owned();
-        }
+            "it is a secret: give it by secretParameters, as a reference to a Secret".to_owned()
+        } else {
+            match nearest(name, known.iter().copied()) {
+                Some(near) => format!("there is no such parameter; did you mean '{near}'?"),
+                None if known.is_empty() => "there is no such parameter".to_owned(),
+                None => format!("there is no such parameter; there are {}", list(known)),
+            }
+        };
+        problem(&child(path, name), words)
+    }
+
+    /// The properties that the schema of an error names.
+    fn known(&self, error: &ValidationError<'_>) -> BTreeSet<&str> {
         let known = self.beside(error).and_then(|schema| schema.get("properties")).and_then(Value::as_object);
-        let known: BTreeSet<&str> = known.into_iter().flat_map(|known| known.keys().map(String::as_str)).collect();
-        match nearest(name, known.iter().copied()) {
-            Some(near) => format!("there is no such parameter; did you mean '{near}'?"),
-            None if known.is_empty() => "there is no such parameter".to_owned(),
-            None => format!("there is no such parameter; there are {}", list(known)),
-        }
+        known.into_iter().flat_map(|known| known.keys().map(String::as_str)).collect()
     }
 
     fn message(&self, error: &ValidationError<'_>, path: &str) -> String {
@@ -201,6 +204,11 @@ pub(super) fn child(path: &str, name: &str) -> String {
         (true, false) => format!("{path}.{}", cut(name, MAX_VALUE)),
         (false, _) => format!("{path}[{:?}]", cut(name, MAX_VALUE)),
     }
+}
+
+/// A property of the value at a path that has to be there.
+pub(super) fn missing(path: &str, name: &str) -> Problem {
+    problem(&child(path, name), "it is missing".to_owned())
 }
 
 fn problem(path: &str, message: String) -> Problem {

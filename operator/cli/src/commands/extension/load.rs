@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
 use provisioning_api::names::{LABEL_EXTENSION, LABEL_EXTENSION_VERSION};
 use provisioning_extensions::{ANNOTATION_DIGEST, Bundle, BundleError};
+use provisioning_plan::settle::prefix;
 
 use super::{Changed, ExtensionError, SYSTEM_NAMESPACE};
 use crate::applying::FIELD_MANAGER;
@@ -26,6 +27,8 @@ use crate::safe::one_line;
 
 /// Most names that are told of what is left out.
 const MAX_NOTES: usize = 16;
+/// Most bytes of a list of parameters.
+const MAX_NAMES: usize = 512;
 
 /// Arguments of `extension load`.
 #[derive(Debug, Args)]
@@ -105,11 +108,10 @@ fn tell_what_is_left_out(folder: &Path) -> Result<(), ExtensionError> {
 
 /// Nothing evaluates KCL here, so nothing else would notice that it was forgotten.
 fn tell_what_kcl_lacks(bundle: &Bundle) {
-    for name in not_in_kcl(bundle).into_iter().take(MAX_NOTES) {
-        let name = one_line(name);
-        tell(&format!(
-            "note: no file of kcl/ has the parameter {name} of schema.json; add it for people who write KCL"
-        ));
+    let names = not_in_kcl(bundle).join(", ");
+    if !names.is_empty() {
+        let names = prefix(&one_line(&names), MAX_NAMES);
+        tell(&format!("note: kcl/ lacks parameters of schema.json; add them for people who write KCL: {names}"));
     }
 }
 
@@ -121,14 +123,18 @@ fn not_in_kcl(bundle: &Bundle) -> Vec<&str> {
     if texts.is_empty() {
         return Vec::new();
     }
-    let attribute = |line: &'_ str| {
-        let name = line.trim_start().split_once(':').map(|(name, _)| name.trim_end().trim_end_matches('?'));
-        name.map(|name| name.trim_matches('"').to_owned())
-    };
-    let known: BTreeSet<String> = texts.iter().flat_map(|text| text.lines()).filter_map(attribute).collect();
+    // What stands between two of these is a comment; it names attributes, too.
+    let code = texts.iter().flat_map(|text| text.split("\"\"\"").step_by(2));
+    let known: BTreeSet<&str> = code.flat_map(str::lines).filter_map(attribute).collect();
     let properties = bundle.schema().and_then(|schema| schema.schema().get("properties")?.as_object());
     let names = properties.into_iter().flat_map(|properties| properties.keys());
     names.map(String::as_str).filter(|name| !known.contains(*name)).collect()
+}
+
+/// `name: type` or `name?: type`; a name that is a word of KCL has a `$` in front, one that is no name has quotes.
+fn attribute(line: &str) -> Option<&str> {
+    let (name, _) = line.trim_start().split_once(':')?;
+    Some(name.trim_end().trim_end_matches('?').trim_start_matches('$').trim_matches('"'))
 }
 
 /// Creates the ConfigMap, unless it is there. One version never has two contents: which one a Taskserv means could not be
@@ -267,8 +273,14 @@ mod tests {
         crate::commands::extension::new::make("answer", &folder).unwrap();
         assert!(not_in_kcl(&read(&folder).unwrap()).is_empty());
         let schema = std::fs::read_to_string(folder.join("schema.json")).unwrap();
-        let schema = schema.replacen("\"port\": {", "\"loud\": {\"type\": \"boolean\"}, \"port\": {", 1);
+        let schema =
+            schema.replacen("\"port\": {", "\"loud\": {\"type\": \"boolean\"}, \"filter\": {}, \"port\": {", 1);
         std::fs::write(folder.join("schema.json"), schema).unwrap();
+        assert_eq!(not_in_kcl(&read(&folder).unwrap()), ["filter", "loud"]);
+        let file = folder.join("kcl/answer.k");
+        let kcl = std::fs::read_to_string(&file).unwrap();
+        let kcl = kcl.replacen("    port: int,", "    loud: bool\n    port: int,", 1);
+        std::fs::write(file, kcl.replacen("    port: int =", "    $filter?: any\n    port: int =", 1)).unwrap();
         assert_eq!(not_in_kcl(&read(&folder).unwrap()), ["loud"]);
         std::fs::remove_dir_all(folder.join("kcl")).unwrap();
         assert!(not_in_kcl(&read(&folder).unwrap()).is_empty(), "it has no KCL");

@@ -1,5 +1,8 @@
 //! A Server that this operator cannot read is there all the same.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use provisioning_api::steps::{FailureClass, StepPhase};
+
 use super::*;
 
 const WORDS: &str = "Server 'heron' cannot be read: correct it first";
@@ -41,6 +44,26 @@ fn what_a_server_that_cannot_be_read_may_list_holds_a_deletion_unless_it_is_to_s
         if policy == "Delete" {
             assert_eq!(marsh.pass("cache").reason, reasons::DEPENDENCY_STALLED);
         }
+    }
+}
+
+#[test]
+fn what_failed_for_good_elsewhere_is_told_beside_a_server_that_cannot_be_read() {
+    for (class, phase) in
+        [(FailureClass::Invalid, StepPhase::UndoFailed), (FailureClass::Unauthorized, StepPhase::Undoing)]
+    {
+        let mut marsh = cache("Delete");
+        let status = marsh.taskservs.get_mut("cache").unwrap().status.as_mut().unwrap();
+        let step = status.run.steps.iter_mut().find(|step| step.id == "install/plover").unwrap();
+        (step.phase, step.class, step.message) = (phase, Some(class), "no".to_owned());
+        step.finished_at = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
+        marsh.delete("cache");
+        let told = marsh.pass("cache");
+        let words = format!("{WORDS}; undo of step 'install/plover' failed ({class:?}): no");
+        assert_eq!(
+            (told.state, told.reason, told.message.as_str()),
+            (State::Stalled, reasons::DEPENDENCY_STALLED, &*words)
+        );
     }
 }
 
