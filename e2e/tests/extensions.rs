@@ -120,6 +120,7 @@ impl Subject {
         self.installed_although_killed().await?;
         self.speaks("after the installation").await?;
         self.installed_twice_changes_nothing().await?;
+        self.a_change_that_is_cut_off_is_taken_back().await?;
         self.survives_a_reboot().await?;
         self.a_stopped_service_is_noticed().await?;
         self.changed_parameters_are_brought_about().await?;
@@ -277,6 +278,12 @@ impl Subject {
 
     /// Runs one of the installed bundle's scripts by hand, past the operator. `Err`: its words.
     async fn script(&self, server: &str, script: &str) -> Result<Result<String, String>> {
+        let folder = self.bundle(server).await?;
+        self.run(server, NU, &folder, script).await
+    }
+
+    /// The folder of the installed bundle on a server.
+    async fn bundle(&self, server: &str) -> Result<String> {
         let taskserv = self.case.get::<Taskserv>("subject").await;
         let digest = match &taskserv {
             Ok(taskserv) => {
@@ -285,15 +292,14 @@ impl Subject {
             // Gone with its object; the bundle stays on the server.
             Err(_) => None,
         };
-        let folder = match digest {
+        Ok(match digest {
             Some(digest) => format!("/var/lib/provisioning/bundles/{}", digest.trim_start_matches("sha256:")),
             None => {
                 let found = format!("grep -lx 'name: {}' /var/lib/provisioning/bundles/*/manifest.yaml", self.name);
                 let found = self.case.on_server(server, &found).await?;
                 found.trim().trim_end_matches("/manifest.yaml").to_owned()
             }
-        };
-        self.run(server, NU, &folder, script).await
+        })
     }
 
     /// Runs one of the scripts below a folder of a server. `Err`: its words.
@@ -351,6 +357,30 @@ impl Subject {
             ensure!(before == after, "the second installation on {server} changed something:\n{before}\n{after}");
         }
         self.case.rule("installed again: no process, no file of /etc and no package is touched");
+        Ok(())
+    }
+
+    /// Whatever a run with other parameters has come to when it is killed, one with the former brings these about again.
+    async fn a_change_that_is_cut_off_is_taken_back(&self) -> Result<()> {
+        let first = self.servers()[0];
+        let mut changed = self.plan.parameters.clone();
+        changed.extend(self.plan.changed.clone());
+        let request = self.request(first, &changed).await?.to_string().replace('\'', "'\\''");
+        let folder = self.bundle(first).await?;
+        for after in ["300ms", "1s", "2500ms"] {
+            let change = format!(
+                "umask 077; printf %s '{request}' >{REQUEST}; umask 022; systemd-run --quiet --wait --collect \
+                 --property=RuntimeMaxSec={after} --property=KillSignal=SIGKILL --working-directory={folder} \
+                 {NU} --no-config-file scripts/install.nu {REQUEST} >/dev/null 2>&1; rm -f {REQUEST}"
+            );
+            self.case.on_server(first, &change).await?;
+            let again = self.script(first, "install").await?;
+            again.map_err(|words| anyhow::anyhow!("after a change that was killed after {after}: {words}"))?;
+            let check = self.script(first, "check").await?;
+            check.map_err(|words| anyhow::anyhow!("check, after a change that was killed after {after}: {words}"))?;
+        }
+        self.case
+            .rule("a change that is killed in the middle is taken back by an installation with the former parameters");
         Ok(())
     }
 

@@ -19,7 +19,10 @@ def main [request: path] {
   let state = (decide $request)
   # Added anew to a cluster: it may begin without data.
   if $state == "existing" and not $had_data { rm --force $JOINED }
-  put $OURS (configuration $request $state) | ignore
+  let wanted = (configuration $request $state)
+  # Forgotten first: a killed run's configuration may be the one that runs, though a later run wants the former again.
+  if (try { open --raw $OURS | decode utf-8 }) != $wanted { rm --force $APPLIED }
+  put $OURS $wanted | ignore
   put $DROPIN (dropin) | ignore
   packages
   let version = (installed-version $SERVER_PACKAGE)

@@ -1,12 +1,15 @@
 # Writes the text and the units, and has systemd listen.
 
 use common.nu [installed-version must output progress put succeeds]
-use service.nu [APPLIED SOCKET files read socket wait-for]
+use service.nu [APPLIED SOCKET SOCKET_FILE files read socket wait-for]
 
 def main [request: path] {
   let request = (open $request)
   let port = $request.parameters.port
 
+  # Forgotten before the unit is another one: should this run be cut off and the former unit be wanted again, what listens
+  # is not what that note says.
+  if (read $SOCKET_FILE) != (socket $port) { rm --force $APPLIED }
   let changes = (files $request | each {|file| put $file.path $file.text })
   # An interrupted run may have written the units and not come to this.
   let stale = (^systemctl show --property=NeedDaemonReload --value $SOCKET | complete).stdout | str trim
