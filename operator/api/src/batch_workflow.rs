@@ -83,9 +83,9 @@ pub struct WorkflowStep {
     #[schemars(length(max = 63), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["step"]))]
     pub depends_on: Vec<WorkflowDependency>,
     /// Whether the step is wanted: a CEL expression over the steps that it depends on, such as
-    /// `steps['web-0'].phase == 'Succeeded' && steps.db.outputs.zone == 'local-a'`. Each has `phase` (Succeeded, Failed,
-    /// Skipped, …) and, once it succeeded, `outputs` by name. Decided once, when all of them have ended: false passes the
-    /// step over (phase Skipped), which satisfies those that depend on it. There are operators, `has`, `all`, `exists`,
+    /// `steps['web-0'].phase == 'Succeeded' && steps.db.outputs.address.startsWith('10.')`. Each has `phase` (Succeeded,
+    /// Failed, Skipped, …) and, once it succeeded, `outputs` by name. Decided once, when all of them have ended: false passes
+    /// the step over (phase Skipped), which satisfies those that depend on it. There are operators, `has`, `all`, `exists`,
     /// `exists_one`, `size`, `contains`, `startsWith`, `endsWith`, `string`, `int` and `double`. By default the step is
     /// wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -149,9 +149,11 @@ pub(crate) fn has_failed(step: &StepStatus) -> bool {
 }
 
 /// The step that an object's standing is about: one that failed for good, else one that is to be tried again, else one that
-/// runs, else the first that waits.
+/// runs, else the first that waits. On its way out, what failed before is no matter any more.
 pub(crate) fn culprit(item: &Item) -> Option<&StepStatus> {
-    let steps = || item.steps().iter();
+    let is_undone = |step: &StepStatus| matches!(step.phase, StepPhase::Undoing | StepPhase::UndoFailed);
+    let matters = |step: &&StepStatus| !item.is_deleting() || step.is_open() || is_undone(step);
+    let steps = || item.steps().iter().filter(matters);
     let failed = steps().find(|step| has_failed(step));
     let again = || steps().find(|step| failure(step).is_some());
     let open = || steps().find(|step| step.is_open());

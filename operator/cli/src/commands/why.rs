@@ -244,6 +244,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_failed_before_a_deletion_is_not_its_cause() {
+        let mut undone = step("cache", "Apply", "Undoing");
+        (undone["why"], undone["finishedAt"]) = (json!("Taskserv redis"), Value::Null);
+        let dump = failed("dump/heron", "Run", "ScriptFailed", "ScriptFailed", "exit code 1: invalid user 'postgres'");
+        let deleting = ("False", "Deleting", "undoing cache");
+        let mut first =
+            object(Kind::BatchWorkflow, "first", deleting, json!({"steps": []}), json!([dump, undone])).json;
+        first["metadata"]["deletionTimestamp"] = json!("2026-05-04T10:00:00Z");
+        let redis = taskserv(
+            ("False", "Deleting", "undoing install/heron"),
+            json!([step("install/heron", "Install", "Undoing")]),
+        );
+        let (text, ..) = why("bwf/first", &[item(Kind::BatchWorkflow, first), redis]).await;
+        let expected = "batchworkflow/first: not Ready (Deleting), step cache (Undoing): undoing cache
+  because taskserv/redis: not Ready (Deleting), step install/heron (Undoing): undoing install/heron
+";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(!text.contains("invalid user"), "{text}");
+    }
+
+    #[tokio::test]
     async fn a_script_that_failed_inside_of_a_workflow() {
         let words = "exit code 2: parameter maxmemory is \"1tb\", not a size such as 64mb";
         let child = format!("Taskserv 'redis': step 'install/heron' failed: {words}");
