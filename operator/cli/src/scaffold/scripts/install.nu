@@ -7,8 +7,8 @@ def main [request: path] {
   let request = (open $request)
   let port = $request.parameters.port
 
-  # Forgotten before the unit is another one: should this run be cut off and the former unit be wanted again, what listens
-  # is not what that note says.
+  # Forgotten before the unit is another one: should this run be cut off and the former unit be wanted again, what
+  # listens is not what that note says.
   if (read $SOCKET_FILE) != (socket $port) { rm --force $APPLIED }
   let changes = (files $request | each {|file| put $file.path $file.text })
   # An interrupted run may have written the units and not come to this.
