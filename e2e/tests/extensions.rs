@@ -304,15 +304,32 @@ impl Subject {
 
     /// Runs one of the scripts below a folder of a server. `Err`: its words.
     async fn run(&self, server: &str, nu: &str, folder: &str, script: &str) -> Result<Result<String, String>> {
-        let request = self.request(server, &self.plan.parameters).await?.to_string().replace('\'', "'\\''");
-        let command = format!(
-            "umask 077; printf %s '{request}' >{REQUEST}; umask 022; cd {folder} && {nu} \
-             --no-config-file scripts/{script}.nu {REQUEST} >/run/suite-out 2>&1; code=$?; rm -f {REQUEST}; \
-             echo $code; cat /run/suite-out"
-        );
-        let said = self.case.on_server(server, &command).await?;
+        let command = format!("{nu} --no-config-file scripts/{script}.nu {REQUEST}");
+        let said = self.with_request(server, folder, &self.plan.parameters, &command).await?;
         let (code, words) = said.split_once('\n').unwrap_or((said.as_str(), ""));
         Ok(if code == "0" { Ok(words.to_owned()) } else { Err(format!("exit code {code}: {words}")) })
+    }
+
+    /// Runs a command in a folder of a server, where a request with these parameters lies. Its exit code, and what it said.
+    async fn with_request(
+        &self,
+        server: &str,
+        folder: &str,
+        parameters: &BTreeMap<String, Value>,
+        command: &str,
+    ) -> Result<String> {
+        let request = self.request(server, parameters).await?.to_string().replace('\'', "'\\''");
+        let command = format!(
+            "umask 077; printf %s '{request}' >{REQUEST}; umask 022; cd {folder} && {command} >/run/suite-out 2>&1; \
+             code=$?; rm -f {REQUEST}; echo $code; cat /run/suite-out"
+        );
+        self.case.on_server(server, &command).await
+    }
+
+    fn changed_parameters(&self) -> BTreeMap<String, Value> {
+        let mut parameters = self.plan.parameters.clone();
+        parameters.extend(self.plan.changed.clone());
+        parameters
     }
 
     /// A request as the runner writes it: the schema's defaults are filled in.
@@ -363,17 +380,13 @@ impl Subject {
     /// Whatever a run with other parameters has come to when it is killed, one with the former brings these about again.
     async fn a_change_that_is_cut_off_is_taken_back(&self) -> Result<()> {
         let first = self.servers()[0];
-        let mut changed = self.plan.parameters.clone();
-        changed.extend(self.plan.changed.clone());
-        let request = self.request(first, &changed).await?.to_string().replace('\'', "'\\''");
         let folder = self.bundle(first).await?;
         for after in ["300ms", "1s", "2500ms"] {
             let change = format!(
-                "umask 077; printf %s '{request}' >{REQUEST}; umask 022; systemd-run --quiet --wait --collect \
-                 --property=RuntimeMaxSec={after} --property=KillSignal=SIGKILL --working-directory={folder} \
-                 {NU} --no-config-file scripts/install.nu {REQUEST} >/dev/null 2>&1; rm -f {REQUEST}"
+                "systemd-run --quiet --wait --collect --property=RuntimeMaxSec={after} --property=KillSignal=SIGKILL \
+                 --working-directory={folder} {NU} --no-config-file scripts/install.nu {REQUEST}"
             );
-            self.case.on_server(first, &change).await?;
+            self.with_request(first, &folder, &self.changed_parameters(), &change).await?;
             let again = self.script(first, "install").await?;
             again.map_err(|words| anyhow::anyhow!("after a change that was killed after {after}: {words}"))?;
             let check = self.script(first, "check").await?;
@@ -428,10 +441,8 @@ impl Subject {
     }
 
     async fn changed_parameters_are_brought_about(&self) -> Result<()> {
-        let mut parameters = self.plan.parameters.clone();
-        parameters.extend(self.plan.changed.clone());
         let before = self.case.get::<Taskserv>("subject").await?.metadata.generation;
-        self.case.apply(&self.taskserv(&parameters)).await?;
+        self.case.apply(&self.taskserv(&self.changed_parameters())).await?;
         let done = |taskserv: &Taskserv| {
             let seen = taskserv.status.as_ref().map(|status| status.run.observed_generation);
             provisioning_e2e::is_ready(taskserv) && seen > before

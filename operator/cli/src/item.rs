@@ -96,12 +96,17 @@ impl Item {
 
     /// Whether status is about the newest spec, and about the newest request for another look.
     pub(crate) fn is_up_to_date(&self) -> bool {
-        let observed = self.json.pointer("/status/observedGeneration").and_then(Value::as_i64).unwrap_or(0);
         let asked = self.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_RECONCILE));
         // The operator remembers the first 64 characters.
         let asked = asked.map(|value| one_line(&value.chars().take(64).collect::<String>()));
         let heard = self.run().is_none_or(|run| asked.is_none() || asked == run.last_handled_reconcile_at);
-        heard && observed >= self.metadata.generation.unwrap_or(0)
+        heard && self.is_of_newest_spec()
+    }
+
+    /// Whether status is about the newest spec, though perhaps not about the newest request for another look.
+    pub(crate) fn is_of_newest_spec(&self) -> bool {
+        let observed = self.json.pointer("/status/observedGeneration").and_then(Value::as_i64).unwrap_or(0);
+        observed >= self.metadata.generation.unwrap_or(0)
     }
 
     /// The part of status that all kinds share that run steps.

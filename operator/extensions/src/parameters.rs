@@ -255,7 +255,8 @@ fn wrong_names(value: &Value, reader: &messages::Reader<'_>) -> Vec<Problem> {
     let is_closed =
         of_schema("additionalProperties") == Some(&json!(false)) && of_schema("patternProperties").is_none();
     let unknown = given.keys().filter(|name| is_closed && !known.contains_key(*name));
-    let unknown = unknown.map(|name| reader.unknown("", known.keys().map(String::as_str).collect(), name));
+    let names: BTreeSet<&str> = known.keys().map(String::as_str).collect();
+    let unknown = unknown.map(|name| reader.unknown("", &names, name));
     missing.take(MAX_PROBLEMS).chain(unknown.take(MAX_PROBLEMS)).collect()
 }
 

@@ -224,12 +224,16 @@ fn nothing_left(entry: &mut StepStatus, what: &str) {
     entry.message = cut(what);
 }
 
+/// Whether an undo lacks credentials, rights or a Secret, for which it is tried for ever.
+pub fn is_refused(entry: &StepStatus) -> bool {
+    entry.phase == StepPhase::Undoing && entry.class == Some(FailureClass::Unauthorized)
+}
+
 /// Whether a deletion has come to where only a person helps, with its own steps. What waits for something else does not
 /// count for that: whether it comes is not known here.
 pub(crate) fn needs_a_person(entries: &[StepStatus]) -> bool {
     let is_stuck = |entry: &StepStatus| {
-        let is_refused = entry.phase == StepPhase::Undoing && entry.class == Some(FailureClass::Unauthorized);
-        is_owed(entry) && !entry.is_open() && (is_refused || entry.phase == StepPhase::UndoFailed)
+        is_owed(entry) && !entry.is_open() && (is_refused(entry) || entry.phase == StepPhase::UndoFailed)
     };
     let stuck: Vec<usize> = (0..entries.len()).filter(|position| is_stuck(&entries[*position])).collect();
     let is_any = !stuck.is_empty();

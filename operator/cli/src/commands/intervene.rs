@@ -114,10 +114,9 @@ pub(crate) async fn run(arguments: Arguments, wish: Wish, cluster: &ClusterArgum
 fn nothing_to_retry(item: &Item) -> Option<String> {
     let looks_again = matches!(item.kind, Kind::Server | Kind::ProviderConfig);
     let is_done = |step: &StepStatus| matches!(step.phase, StepPhase::Succeeded | StepPhase::Skipped);
-    // Of a newer spec nobody knows yet. The wish itself is not heard yet either.
-    let is_of_this_spec = item.run().is_some_and(|run| Some(run.observed_generation) == item.metadata.generation);
     let has_only_done = !item.steps().is_empty() && item.steps().iter().all(is_done);
-    if looks_again || item.is_deleting() || !is_of_this_spec || !has_only_done {
+    // Of a newer spec nobody knows yet. Nor is the wish itself heard yet.
+    if looks_again || item.is_deleting() || !item.is_of_newest_spec() || !has_only_done {
         return None;
     }
     let target = item.target();

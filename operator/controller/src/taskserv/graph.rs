@@ -8,7 +8,7 @@ use provisioning_api::conditions::reasons;
 use provisioning_api::names::{MAX_OUTPUT_COUNT, MAX_TASKSERV_EDGES, MAX_TASKSERV_STEPS};
 use provisioning_api::server::{Installed, InstalledState};
 use provisioning_api::shared::{DeletionPolicy, RetryPolicy, RunsSteps};
-use provisioning_api::steps::{FailureClass, StepAction, StepEffect, StepPhase, StepStatus, UndoAction};
+use provisioning_api::steps::{StepAction, StepEffect, StepPhase, StepStatus, UndoAction};
 use provisioning_api::taskserv::{ResolvedExtension, TaskservServer};
 use provisioning_api::{Server, Taskserv};
 use provisioning_plan::conditions::Standing;
@@ -16,7 +16,7 @@ use provisioning_plan::decision::{RemovedSteps, failure_text};
 use provisioning_plan::graph::{Dependency, Gate, Graph, Step};
 use provisioning_plan::ids::{InputHash, StepId, fraction};
 use provisioning_plan::nearest::hint;
-use provisioning_plan::undo::due;
+use provisioning_plan::undo::{due, is_refused};
 use provisioning_sdk::request::Extension;
 
 use super::inputs::cannot_be_read;
@@ -467,11 +467,8 @@ pub(crate) fn held_up_on_its_way_out(taskserv: &Taskserv, facts: &Facts) -> Opti
         Gate::Waiting(_) => hopeless(facts, server_of(&step.id)?),
         Gate::Open | Gate::Gone(_) => None,
     };
-    let is_refused = |step: &StepStatus| {
-        step.phase == StepPhase::Undoing && step.class == Some(FailureClass::Unauthorized) && cause(step).is_none()
-    };
     let (refused, left): (Vec<&StepStatus>, Vec<&StepStatus>) =
-        due(steps).into_iter().partition(|step| is_refused(step));
+        due(steps).into_iter().partition(|step| is_refused(step) && cause(step).is_none());
     let causes: Vec<Standing> = left.into_iter().map(cause).collect::<Option<_>>()?;
     let Some(mut standing) = causes.into_iter().next() else {
         // What an unreadable server lists holds it, once nothing is left to be undone.

@@ -63,7 +63,8 @@ impl Reader<'_> {
         let path = place_of(self.instance, pointer);
         match error.kind() {
             Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
-                unexpected.iter().map(|name| self.unknown(&path, self.known(error), name)).collect()
+                let known = self.known(error);
+                unexpected.iter().map(|name| self.unknown(&path, &known, name)).collect()
             }
             Kind::Required { property } => vec![missing(&path, property.as_str().unwrap_or_default())],
             _ => vec![problem(&path, self.message(error, &path))],
@@ -71,7 +72,7 @@ impl Reader<'_> {
     }
 
     /// A property of the value at a path that is none of those that are known there.
-    pub(super) fn unknown(&self, path: &str, known: BTreeSet<&str>, name: &str) -> Problem {
+    pub(super) fn unknown(&self, path: &str, known: &BTreeSet<&str>, name: &str) -> Problem {
         let words = if path.is_empty() && self.secrets.contains(name) {
             // Its value is not repeated: it may be the secret itself.
             "it is a secret: give it by secretParameters, as a reference to a Secret".to_owned()
