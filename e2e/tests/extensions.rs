@@ -31,6 +31,24 @@ const COPY: &str = "/var/tmp/suite";
 /// `nu` where the operator brings it to.
 const NU: &str = "/opt/provisioning/bin/nu";
 
+/// When a change is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So long after it began, as systemd writes a time.
+    After(&'static str),
+    /// As soon as it has started one of the services anew.
+    Started,
+}
+
+impl std::fmt::Display for Moment {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::After(time) => write!(out, "after {time}"),
+            Self::Started => out.write_str("as a service starts"),
+        }
+    }
+}
+
 /// `tests/case*.yaml` of an extension.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -381,20 +399,46 @@ impl Subject {
     async fn a_change_that_is_cut_off_is_taken_back(&self) -> Result<()> {
         let first = self.servers()[0];
         let folder = self.bundle(first).await?;
-        for after in ["300ms", "1s", "2500ms"] {
-            let change = format!(
-                "systemd-run --quiet --wait --collect --property=RuntimeMaxSec={after} --property=KillSignal=SIGKILL \
-                 --working-directory={folder} {NU} --no-config-file scripts/install.nu {REQUEST}"
-            );
-            self.with_request(first, &folder, &self.changed_parameters(), &change).await?;
+        let changed = self.changed_parameters();
+        let mut cut = Vec::new();
+        for moment in [Moment::After("300ms"), Moment::After("1s"), Moment::After("2500ms"), Moment::Started] {
+            let said = self.with_request(first, &folder, &changed, &self.cut_off(&folder, moment)).await?;
+            if said.contains("Finished with result: timeout") || said.contains("killed as it started") {
+                cut.push(moment.to_string());
+            } else {
+                // It was done before that moment came.
+                ensure!(said.lines().next() == Some("0"), "a change that was to be killed {moment} failed: {said}");
+            }
             let again = self.script(first, "install").await?;
-            again.map_err(|words| anyhow::anyhow!("after a change that was killed after {after}: {words}"))?;
+            again.map_err(|words| anyhow::anyhow!("after a change that was to be killed {moment}: {words}"))?;
             let check = self.script(first, "check").await?;
-            check.map_err(|words| anyhow::anyhow!("check, after a change that was killed after {after}: {words}"))?;
+            check.map_err(|words| anyhow::anyhow!("check, after a change that was to be killed {moment}: {words}"))?;
         }
-        self.case
-            .rule("a change that is killed in the middle is taken back by an installation with the former parameters");
+        ensure!(!cut.is_empty(), "no change was killed: each was done before its moment came");
+        self.case.rule(&format!(
+            "a change that is killed ({}) is taken back by an installation with the former parameters",
+            cut.join(", ")
+        ));
         Ok(())
+    }
+
+    /// A command that installs, and is killed at a moment. Its exit code is 0 where it is done before.
+    fn cut_off(&self, folder: &str, moment: Moment) -> String {
+        let unit = format!("--collect --property=KillSignal=SIGKILL --working-directory={folder}");
+        let install = format!("{NU} --no-config-file scripts/install.nu {REQUEST}");
+        match moment {
+            Moment::After(time) => {
+                format!("systemd-run --wait --property=RuntimeMaxSec={time} {unit} {install}")
+            }
+            // Between the start of a service with what is new and the note of what it was started with.
+            Moment::Started => format!(
+                "bash -c 'starts() {{ systemctl show --property=ExecMainStartTimestampMonotonic,ActiveEnterTimestampMonotonic {}; }}; \
+                 before=$(starts); systemd-run --unit=cut --service-type=exec {unit} {install}; \
+                 while systemctl is-active --quiet cut; do [ \"$(starts)\" = \"$before\" ] && continue; \
+                 systemctl kill --signal=KILL cut && echo killed as it started; done; true'",
+                self.plan.services.join(" ")
+            ),
+        }
     }
 
     async fn survives_a_reboot(&self) -> Result<()> {

@@ -62,14 +62,14 @@ async fn the_tree_was_drawn_as_the_shop_grew(case: &Case, mut drawing: Child, fi
         let frames: Vec<Vec<String>> = text.split("\u{1b}[H").skip(1).map(lines).collect();
         anyhow::Ok(frames)
     };
-    let last_is = |frame: &Vec<String>| frame.first().is_some_and(|root| root.contains(" Ready")) && !has(frame, "●");
+    let last_is = |frame: &Vec<String>| frame.first().is_some_and(|root| tells_ready(root)) && !has(frame, "●");
     case.until("the tree is drawn as Ready", NOTICED, || async {
         Ok(read().await?.last().filter(|last| last_is(last)).map(drop).ok_or_else(|| "no such drawing".to_owned()))
     })
     .await?;
     let frames = read().await?;
     let root = frames.first().and_then(|frame| frame.first()).context("an empty drawing")?;
-    ensure!(root.starts_with("batchworkflow/shop") && !root.contains(" Ready"), "{root}");
+    ensure!(root.starts_with("batchworkflow/shop") && !tells_ready(root), "{root}");
     // A step of an object that a step of the workflow made.
     ensure!(frames.iter().any(|frame| has(frame, "─ ● install/")), "no step of a child was drawn while it ran");
     let wait = |frame: &Vec<String>| frame.iter().filter(|line| line.contains("○ ")).count();
@@ -83,6 +83,11 @@ async fn the_tree_was_drawn_as_the_shop_grew(case: &Case, mut drawing: Child, fi
         frames.len()
     ));
     Ok(())
+}
+
+/// Of the line of an object: the first one drawn may be `not looked at yet` or `not Ready (Running): …`.
+fn tells_ready(line: &str) -> bool {
+    line.contains(" Ready") && !line.contains(" not Ready")
 }
 
 fn has(frame: &[String], part: &str) -> bool {

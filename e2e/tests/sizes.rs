@@ -14,7 +14,7 @@ use provisioning_api::names::{
     MAX_STEP_MESSAGE, MAX_STEPS, MAX_WHY,
 };
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::{RunStatus, STATUS_SCHEMA, StepStatus};
+use provisioning_api::steps::{MAX_NUMBER, RunStatus, STATUS_SCHEMA, StepStatus};
 use provisioning_api::{BatchWorkflow, Cluster, Taskserv};
 use provisioning_e2e::{Case, DEADLINE, Kind, STATUS_BY_HAND, case};
 use serde_json::json;
@@ -32,8 +32,8 @@ fn full(number: usize, edges: usize, outputs: &BTreeMap<String, String>) -> Resu
     let at = "2026-01-01T00:00:00Z";
     Ok(serde_json::from_value(json!({
         "id": id(number), "action": "Observe", "why": quotes(MAX_WHY), "dependsOn": depends, "undo": "DeleteServer",
-        "phase": "UndoFailed", "run": i64::MAX, "attempt": i32::MAX, "losses": i32::MAX,
-        "inputHash": format!("v1:{}", "f".repeat(64)), "epoch": i64::MAX, "startedAt": at, "finishedAt": at,
+        "phase": "UndoFailed", "run": MAX_NUMBER, "attempt": i32::MAX, "losses": i32::MAX,
+        "inputHash": format!("v1:{}", "f".repeat(64)), "epoch": MAX_NUMBER, "startedAt": at, "finishedAt": at,
         "retryAt": at, "externalID": quotes(MAX_EXTERNAL_ID), "outputs": outputs, "effect": "Possible",
         "class": "Infrastructure", "reason": "R".repeat(MAX_REASON), "message": quotes(MAX_STEP_MESSAGE),
     }))?)
@@ -48,7 +48,7 @@ fn largest(edges: usize) -> Result<RunStatus> {
         "observedGeneration": i64::MAX, "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let mut status: RunStatus = serde_json::from_value(json!({
         "observedGeneration": i64::MAX, "conditions": [condition], "schema": STATUS_SCHEMA + 1,
-        "lastHandledReconcileAt": quotes(256), "runFloor": i64::MAX,
+        "lastHandledReconcileAt": quotes(256), "runFloor": MAX_NUMBER,
         "plan": {"hash": "f".repeat(80), "generation": i64::MAX, "summary": quotes(256)},
     }))?;
     let mut size = serde_json::to_vec(&status)?.len();

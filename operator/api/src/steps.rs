@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Format of `status` that this build writes. A higher number in an object means: hands off.
 pub const STATUS_SCHEMA: i32 = 1;
 
+/// Greatest number of a run or an epoch: what is written by hand stays one that every reader of JSON keeps exactly.
+pub const MAX_NUMBER: i64 = (1 << 53) - 1;
+
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum StepAction {
@@ -227,7 +230,7 @@ pub struct StepStatus {
     pub phase: StepPhase,
     /// Number of the last run; rises by one with every intent and is never reset.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = MAX_NUMBER))]
     pub run: i64,
     /// Runs that the retry policy has charged since the input last changed.
     #[serde(default)]
@@ -243,7 +246,7 @@ pub struct StepStatus {
     pub input_hash: String,
     /// `Workspace.status.epoch` under which the last run was started.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = MAX_NUMBER))]
     pub epoch: i64,
     /// When the last run was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -361,7 +364,7 @@ pub struct RunStatus {
     pub steps: Vec<StepStatus>,
     /// Highest run of any step that left the plan: one that comes back goes on from there.
     #[serde(default, skip_serializing_if = "is_no_run")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = MAX_NUMBER))]
     pub run_floor: i64,
     /// Counts over `steps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

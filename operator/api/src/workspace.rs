@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::steps::MAX_NUMBER;
+
 /// What a workspace is allowed to do.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -52,7 +54,7 @@ pub struct WorkspaceStatus {
     pub schema: i32,
     /// The fence: raised by every new leader before it acts here; runs of a lower epoch may not act.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = MAX_NUMBER))]
     pub epoch: i64,
     /// Identity of the leader that raised the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]

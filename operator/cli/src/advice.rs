@@ -2,7 +2,7 @@
 
 use provisioning_api::conditions::{reasons, types};
 use provisioning_api::names::{ANNOTATION_ABANDON, LABEL_OWNER_KIND, LABEL_OWNER_NAME, LABEL_OWNER_UID};
-use provisioning_api::steps::FailureClass;
+use provisioning_api::steps::{FailureClass, StepAction};
 
 use crate::chain::has_failed;
 use crate::item::Item;
@@ -102,13 +102,17 @@ fn owner(item: &Item) -> Option<Target> {
     Target::named(kind, labels.get(LABEL_OWNER_NAME)?).ok()
 }
 
-/// What a class of failure asks of a person.
-pub(crate) fn about_class(class: FailureClass) -> &'static str {
+/// What a class of failure asks of a person, by what its step does.
+pub(crate) fn about_class(action: StepAction, class: FailureClass) -> &'static str {
     match class {
         FailureClass::Infrastructure => "the executor was lost: see that the cluster's nodes have room and are well",
         FailureClass::Refused => "the executor was not allowed to act and did nothing; another run follows",
         FailureClass::Transient => "see that the other side is up and answers",
         FailureClass::Throttled => "the other side asked to slow down: wait, or have fewer steps at the same time",
+        // It has neither effect nor log.
+        FailureClass::Timeout if action == StepAction::Wait => {
+            "what it waits for did not come in time: see to that, or raise the step's timeoutSeconds"
+        }
         FailureClass::Timeout => {
             "it took too long, and its effect is unknown: the log says where it was; the next run looks first"
         }

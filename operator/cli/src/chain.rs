@@ -128,7 +128,7 @@ impl Link {
 }
 
 fn step_of(item: &Item, step: &StepStatus) -> StepOf {
-    let others = item.steps().iter().filter(|other| other.id != step.id && has_failed(other));
+    let others = item.steps().iter().filter(|other| other.id != step.id && has_failed(other) && matters(item, other));
     StepOf {
         id: step.id.clone(),
         action: step.action,
@@ -149,16 +149,19 @@ pub(crate) fn has_failed(step: &StepStatus) -> bool {
 }
 
 /// The step that an object's standing is about: one that failed for good, else one that is to be tried again, else one that
-/// runs, else the first that waits. On its way out, what failed before is no matter any more.
+/// runs, else the first that waits.
 pub(crate) fn culprit(item: &Item) -> Option<&StepStatus> {
-    let is_undone = |step: &StepStatus| matches!(step.phase, StepPhase::Undoing | StepPhase::UndoFailed);
-    let matters = |step: &&StepStatus| !item.is_deleting() || step.is_open() || is_undone(step);
-    let steps = || item.steps().iter().filter(matters);
+    let steps = || item.steps().iter().filter(|step| matters(item, step));
     let failed = steps().find(|step| has_failed(step));
     let again = || steps().find(|step| failure(step).is_some());
     let open = || steps().find(|step| step.is_open());
     let waiting = || steps().find(|step| !step.phase.is_terminal());
     failed.or_else(again).or_else(open).or_else(waiting)
+}
+
+/// On its way out, what failed before is no matter any more.
+fn matters(item: &Item, step: &StepStatus) -> bool {
+    !item.is_deleting() || step.is_open() || matches!(step.phase, StepPhase::Undoing | StepPhase::UndoFailed)
 }
 
 /// The object that comes next in a chain; none where the cause lies in this one. `seen` are those before it.

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use provisioning_platform::{Instance, InstanceName, Phase};
+use tower::timeout::TimeoutLayer;
 
 use crate::complete;
 use crate::names;
@@ -17,6 +19,9 @@ use crate::output::program;
 
 /// How long to wait for a connection; a healthy cluster takes milliseconds, a distant one a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait until an answer begins: an API server gives a request up by itself after a minute.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Flags of all commands that talk to a cluster.
 #[derive(Clone, Debug, Default, Args)]
@@ -123,9 +128,14 @@ impl Cluster {
         let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         names::check(&namespace).map_err(|error| wrong(format!("namespace of the context: {error}")))?;
         let server = format!("{} ({file})", config.cluster_url.to_string().trim_end_matches('/'));
-        let client = Client::try_from(config).map_err(|error| wrong(causes(&error)))?;
+        let client = client(config, ANSWER_TIMEOUT).map_err(|error| wrong(causes(&error)))?;
         Ok(Self { client, namespace, server, tried })
     }
+}
+
+/// A client to which an answer begins in this time, that of a watch and of a log too: these then last as long as they like.
+fn client(config: Config, within: Duration) -> Result<Client, kube::Error> {
+    Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(within)).build())
 }
 
 /// Where a kubeconfig may be, as read from the environment.
@@ -224,6 +234,15 @@ mod tests {
     use provisioning_platform::InstanceName;
 
     use super::*;
+
+    #[tokio::test]
+    async fn one_that_takes_the_connection_and_says_nothing_is_not_waited_for() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let client = client(Config::new(url.parse().unwrap()), Duration::from_millis(200)).unwrap();
+        let error = client.apiserver_version().await.unwrap_err();
+        assert!(causes(&error).contains("timed out"), "{error:?}");
+    }
 
     fn sources(folder: &Path) -> Sources {
         Sources {

@@ -168,12 +168,14 @@ fn shielded<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(|| stacker::grow(STACK, work))).ok()
 }
 
-/// Refuses what lies too deeply in one another before the parser sees it, and the ways of quoting that would hide it.
+/// Refuses what lies too deeply in one another before the parser sees it, and the ways of quoting that would hide it. Two
+/// equal signs in a row as well: the parser takes an even number of them for one, and reads what follows twice.
 fn check_depth(text: &str) -> Result<(), ConditionError> {
     if text.contains('\\') || text.contains("'''") || text.contains("\"\"\"") {
         return refuse("neither a backslash nor triple quotes can be in a condition; there are '…' and \"…\"");
     }
-    let (mut quote, mut before) = (None, ' ');
+    // Of the last letter, and of the last one that is no blank.
+    let (mut quote, mut before, mut sign) = (None, ' ', ' ');
     let (mut depth, mut choices) = (0_usize, 0_usize);
     for letter in text.chars() {
         match (quote, letter) {
@@ -181,12 +183,18 @@ fn check_depth(text: &str) -> Result<(), ConditionError> {
             (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(letter),
             (None, '/') if before == '/' => return refuse("a condition has no comments"),
+            (None, '!' | '-') if letter == sign => {
+                return refuse("two of the signs ! or - cannot follow each other: write !(!x), -(-x), a - (-b)");
+            }
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
             (None, '?') => choices += 1,
             (None, _) => {}
         }
         before = letter;
+        if !letter.is_whitespace() {
+            sign = letter;
+        }
         if depth > MAX_BRACKETS || choices > MAX_BRACKETS {
             return refuse("the expression is nested too deeply");
         }
@@ -485,10 +493,14 @@ mod tests {
             (&"(".repeat(1024), "nested too deeply"),
             (&"(".repeat(16), "not a CEL expression"),
             (&format!("{}1", "true ? 1 : ".repeat(20)), "nested too deeply"),
-            (&"!".repeat(1024), "not a CEL expression"),
+            (&"!".repeat(1024), "cannot follow each other"),
             (&format!("{}'))))))'{}", "(".repeat(12), "(".repeat(12)), "nested too deeply"),
             ("'\\'' == 'x'", "neither a backslash"),
             ("true // ' \n && true", "no comments"),
+            ("!!true", "write !(!x)"),
+            ("! \n !true", "write !(!x)"),
+            ("--1 == 1", "write !(!x)"),
+            ("1 - -1 == 2", "a - (-b)"),
             (&format!("1{} == 1", "+1".repeat(300)), "nested too deeply"),
             (&format!("{}1{} == 1", "[".repeat(60), "]".repeat(60)), "nested too deeply"),
             (&"x".repeat(1025), "1025 characters are more than the 1024"),

@@ -741,7 +741,8 @@ pub(crate) fn open(entry: &mut StepStatus, direction: Direction, epoch: i64, now
         Direction::Undo => StepPhase::Undoing,
     };
     entry.phase = phase;
-    entry.run += 1;
+    // What is above the greatest number is refused by the API server, with the field's path.
+    entry.run = entry.run.saturating_add(1);
     entry.epoch = epoch;
     entry.started_at = Some(Time(now));
     entry.finished_at = None;

@@ -60,8 +60,8 @@ fn end(step: &mut StepStatus, direction: Direction, outcome: &Outcome, now: Time
         (Direction::Undo, Some(_)) => {}
     }
     match outcome.class {
-        Some(FailureClass::Infrastructure | FailureClass::Refused) => step.losses += 1,
-        Some(_) => step.attempt += 1,
+        Some(FailureClass::Infrastructure | FailureClass::Refused) => step.losses = step.losses.saturating_add(1),
+        Some(_) => step.attempt = step.attempt.saturating_add(1),
         None => {}
     }
     if direction == Direction::Forward && step.action.has_effect() && !outcome.harmless {

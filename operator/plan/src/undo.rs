@@ -44,7 +44,7 @@ pub(crate) fn removed(pass: &mut Pass<'_>) {
 }
 
 /// Whether an undo is still owed for this entry.
-pub(crate) fn is_owed(entry: &StepStatus) -> bool {
+pub fn is_owed(entry: &StepStatus) -> bool {
     let undoable = match entry.undo {
         UndoAction::DeleteServer | UndoAction::Uninstall | UndoAction::DeleteObject => true,
         UndoAction::None | UndoAction::Orphan | UndoAction::Irreversible => false,

@@ -132,9 +132,12 @@ pub(crate) async fn skip(arguments: SkipArguments, cluster: &ClusterArguments) -
     let workflow = workflow(first)?;
     let cluster = Cluster::find(cluster).await?;
     match pass_over(&cluster, &workflow, steps, dry_run.place()).await {
-        Ok(added) => {
+        Ok((added, done)) => {
             let told = if added.is_empty() { "is asked to already".to_owned() } else { added.join(", ") };
             print(&format!("{workflow} passes over {told}{}\n", dry_run.suffix()));
+            if !done.is_empty() {
+                tell(&format!("note: {} succeeded and stays; later changes of it are passed over", done.join(", ")));
+            }
             Ok(Exit::Done)
         }
         Err(Error::Request(error @ RequestError::NotFound { .. })) => {
@@ -157,13 +160,13 @@ fn workflow(word: &str) -> Result<Target, Error> {
 }
 
 /// Adds steps to those that are passed over; two requests, because those that are named already stay named. Gives the
-/// steps that are new there.
+/// steps that are new there, and those of them that have succeeded.
 async fn pass_over(
     cluster: &Cluster,
     workflow: &Target,
     steps: &[String],
     dry_run: Option<Where>,
-) -> Result<Vec<String>, Error> {
+) -> Result<(Vec<String>, Vec<String>), Error> {
     let item = get(cluster, workflow).await?;
     let known = known(&item);
     if let Some(unknown) = steps.iter().find(|step| !known.contains(step)) {
@@ -181,14 +184,17 @@ async fn pass_over(
             added.push(step.clone());
         }
     }
+    let has_succeeded =
+        |id: &String| item.steps().iter().any(|step| step.id == *id && step.phase == StepPhase::Succeeded);
+    let done = added.iter().filter(|id| has_succeeded(id)).cloned().collect();
     if added.is_empty() || dry_run == Some(Where::Client) {
-        return Ok(added);
+        return Ok((added, done));
     }
     let change = json!({"metadata": {"annotations": {ANNOTATION_SKIP_STEPS: all.join(",")},
         // Of two people at the same time one is refused, and none forgotten.
         "resourceVersion": item.metadata.resource_version}});
     merge(cluster, workflow, &change, dry_run.is_some()).await?;
-    Ok(added)
+    Ok((added, done))
 }
 
 /// The steps that a workflow wants.
@@ -216,6 +222,8 @@ mod tests {
             if let Some(names) = skipped {
                 workflow["metadata"]["annotations"] = json!({ANNOTATION_SKIP_STEPS: names});
             }
+            workflow["status"]["steps"] = json!([
+                {"id": "proxy", "action": "Delete", "undo": "None", "inputHash": "v1:0", "phase": "Succeeded", "run": 1}]);
             reply(200, workflow)
         })
     }
@@ -227,8 +235,8 @@ mod tests {
     #[tokio::test]
     async fn steps_that_are_passed_over_already_stay_so() {
         let (stub, target) = (stub(Some("db")), workflow("bwf/first").unwrap());
-        let added = pass_over(&stub.cluster(), &target, &words("proxy db"), None).await.unwrap();
-        assert_eq!(added, ["proxy"]);
+        let (added, done) = pass_over(&stub.cluster(), &target, &words("proxy db"), None).await.unwrap();
+        assert_eq!((added, done), (vec!["proxy".to_owned()], vec!["proxy".to_owned()]));
         let expected =
             json!({"metadata": {"annotations": {ANNOTATION_SKIP_STEPS: "db,proxy"}, "resourceVersion": "7"}});
         assert_eq!(stub.bodies(), [expected]);

@@ -112,8 +112,9 @@ impl Chain {
             return vec![about_missing(missing, &self.last.target(), program, namespace)];
         }
         let cause = self.links.iter().rev().find(|link| link.state != State::Given);
-        let class = cause.and_then(|link| link.step.as_ref()).and_then(|step| step.class);
-        let mut lines: Vec<String> = class.map(|class| about_class(class).to_owned()).into_iter().collect();
+        let failed = cause.and_then(|link| link.step.as_ref()).and_then(|step| Some((step.action, step.class?)));
+        let mut lines: Vec<String> =
+            failed.map(|(action, class)| about_class(action, class).to_owned()).into_iter().collect();
         let words = cause.and_then(|link| link.step.as_ref()).map_or("", |step| step.message.as_str());
         lines.extend(about_words(words).map(str::to_owned));
         lines.extend(advice(&self.last, program));
@@ -252,6 +253,11 @@ mod tests {
         let mut first =
             object(Kind::BatchWorkflow, "first", deleting, json!({"steps": []}), json!([dump, undone])).json;
         first["metadata"]["deletionTimestamp"] = json!("2026-05-04T10:00:00Z");
+        let mut blocked = first.clone();
+        blocked["status"]["steps"][1] = failed("cache", "Apply", "ScriptFailed", "ScriptFailed", "exit code 1: held");
+        blocked["status"]["steps"][1]["phase"] = json!("UndoFailed");
+        let (text, ..) = why("bwf/first", &[item(Kind::BatchWorkflow, blocked)]).await;
+        assert!(text.contains("step cache (UndoFailed)") && !text.contains("failed too"), "{text}");
         let redis = taskserv(
             ("False", "Deleting", "undoing install/heron"),
             json!([step("install/heron", "Install", "Undoing")]),

@@ -7,9 +7,11 @@ use provisioning_api::names::ANNOTATION_RECONCILE;
 use provisioning_api::steps::{STATUS_SCHEMA, StepPhase, StepStatus};
 use provisioning_plan::conditions::{Standing, State, conditions};
 use provisioning_plan::decision::{Decision, Mode, Policy, Verdict, decide as plan_decide, hold};
+use provisioning_plan::observed::{Observed, RunView};
 use provisioning_plan::settle::settle;
 use provisioning_plan::summary;
 
+use super::finalize::is_abandoned;
 use super::kind::Kind;
 use super::observe::{Seen, reconcile_request};
 
@@ -40,7 +42,7 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
     let drawn = object.graph(&seen.facts, &settled);
     let (decision, standing) = match (deleting, &seen.workspace, drawn) {
         // Without a workspace nothing can act: no epoch, no accounts, no key.
-        (_, Err(standing), _) => without_workspace(deleting, &settled, policy.run_floor, standing),
+        (_, Err(none), _) => without_workspace(seen, &settled, policy.run_floor, &none.standing()),
         (true, Ok(_), drawn) => {
             let graph = drawn.unwrap_or_default();
             let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
@@ -77,14 +79,24 @@ fn policy<K: Kind>(seen: &Seen<K>, deleting: bool, available: usize) -> Policy {
     }
 }
 
-fn without_workspace(
-    deleting: bool,
+fn without_workspace<K: Kind>(
+    seen: &Seen<K>,
     settled: &[StepStatus],
     run_floor: i64,
     standing: &Standing,
 ) -> (Decision, Standing) {
-    let mut decision = hold(settled, &provisioning_plan::observed::Observed::new(), 0, run_floor);
-    decision.give_up.clear();
+    let deleting = seen.object.meta().deletion_timestamp.is_some();
+    let mut decision = hold(settled, &Observed::new(), 0, run_floor);
+    // Before a deletion is abandoned nobody may act for it any more; without that, runs wait for the workspace.
+    let is_lost = |step: &&StepStatus| {
+        step.is_open()
+            && step.action.has_executor()
+            && matches!(seen.observed.get(&step.id), Some(RunView::Missing { .. } | RunView::Silent))
+    };
+    decision.give_up = match deleting && is_abandoned(&seen.object) {
+        true => settled.iter().filter(is_lost).map(|step| step.id.clone()).collect(),
+        false => Vec::new(),
+    };
     let untouched =
         settled.iter().all(|step| step.effect == provisioning_api::steps::StepEffect::None && !step.is_open());
     if deleting && untouched {

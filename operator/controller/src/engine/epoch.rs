@@ -1,32 +1,47 @@
 //! The fence (protocols §6): a new leader raises the workspace's epoch before it acts there.
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use provisioning_api::steps::{RunStatus, STATUS_SCHEMA};
+use provisioning_api::steps::STATUS_SCHEMA;
 use provisioning_api::{ProviderConfig, Server, Taskserv, Workspace};
 
 use super::kind::Kind;
+use super::persist::describe;
 use crate::context::Context;
 use crate::error::{Category, Error};
 use crate::guarded::Guarded;
 use crate::watches::PAGE;
 use crate::workspace::live;
 
+/// Epochs begin with the second in which a Workspace was made, and grow more slowly than seconds do. What is so much later
+/// than now, no leader ever had; raised above it, an epoch would soon be the greatest that there is.
+const AHEAD: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
+
+/// The latest epoch that the steps of an object remember.
+///
+/// # Errors
+/// One that no leader ever had: it was written by hand, and stops that object alone.
+pub fn remembered<K: Kind>(object: &K, now: Timestamp) -> Result<i64, Error> {
+    let steps = object.run_status().map(|status| status.steps.as_slice()).unwrap_or_default();
+    let Some(latest) = steps.iter().max_by_key(|step| step.epoch) else { return Ok(0) };
+    if latest.epoch > now.as_second().saturating_add(AHEAD.as_secs()) {
+        let error =
+            format!("the epoch of step '{}' in its status is {}, which no leader ever had", latest.id, latest.epoch);
+        return Err(Error::Unreadable { object: describe(object), error });
+    }
+    Ok(latest.epoch)
+}
+
 /// The epoch that this leader raised in a workspace; raises it at the first call, and where it was lost: to above what the
-/// steps of the object remember for which it is asked. A Workspace that alone is restored, or was forced away and made
+/// steps `remembered` of the object for which it is asked. A Workspace that alone is restored, or was forced away and made
 /// again, has an earlier one than they; a leader must still be the newest that they have seen (protocols §6: it only ever
 /// grows).
 ///
 /// # Errors
 /// Where the API server refuses, or another process raised it in between: then nothing is done.
-pub async fn raised(
-    ctx: &Context,
-    namespace: &str,
-    workspace: &Workspace,
-    remembered: Option<&RunStatus>,
-) -> Result<i64, Error> {
+pub async fn raised(ctx: &Context, namespace: &str, workspace: &Workspace, remembered: i64) -> Result<i64, Error> {
     let uid = workspace.uid().unwrap_or_default();
-    let remembered = remembered.into_iter().flat_map(|status| &status.steps).map(|step| step.epoch).max().unwrap_or(0);
     let cell = ctx.epochs.cell(namespace);
     let mut held = cell.lock().await;
     let mut floor = remembered;
@@ -96,9 +111,7 @@ async fn raise(ctx: &Context, namespace: &str, floor: i64) -> Result<i64, Error>
         _ => born(&live),
     };
     let Some(next) = known.max(floor).checked_add(1) else {
-        let error =
-            "status.epoch, or that of a step which is remembered: it is the greatest that can be written; remove it"
-                .to_owned();
+        let error = "status.epoch is the greatest that can be written; remove it".to_owned();
         return Err(Error::Unreadable { object: live::describe(namespace), error });
     };
     let status = live.status.get_or_insert_default();
@@ -136,4 +149,37 @@ async fn restamp<K: Kind>(ctx: &Context, namespace: &str, epoch: i64) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_epoch_that_no_leader_ever_had_stops_the_object_that_remembers_it() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        for (epoch, is_fine) in [(0, true), (now.as_second() + 1_000, true), (i64::MAX - 1, false), (i64::MAX, false)] {
+            let step = |id: &str, epoch: i64| {
+                json!({"id": id, "action": "Create", "undo": "None", "inputHash": "v1:0", "phase": "Succeeded", "run": 1,
+                    "epoch": epoch})
+            };
+            let server: Server =
+                serde_json::from_value(json!({"apiVersion": "provisioning.dev/v1alpha1", "kind": "Server",
+                "metadata": {"name": "heron", "namespace": "marsh"},
+                "spec": {"providerConfigRef": {"name": "meadow"}, "providerSize": "small", "image": {"id": "x"}},
+                "status": {"steps": [step("observe", 0), step("create", epoch)]}}))
+                .unwrap();
+            match remembered(&server, now) {
+                Ok(latest) => assert!(is_fine && latest == epoch, "{epoch}: {latest}"),
+                Err(error) => {
+                    let words = format!(
+                        "Server marsh/heron cannot be read: the epoch of step 'create' in its status is {epoch}"
+                    );
+                    assert!(!is_fine && error.to_string().contains(&words), "{error}");
+                }
+            }
+        }
+    }
 }

@@ -9,16 +9,16 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER, LABEL_OWNER_UID, LABEL_RUN, MANAGER};
-use provisioning_api::steps::{StepEffect, StepStatus};
+use provisioning_api::steps::StepStatus;
 use provisioning_plan::conditions::{Standing, State};
 use provisioning_plan::decision::{Decision, Verdict};
-use provisioning_plan::observed::{Observed, RunView};
+use provisioning_plan::undo::is_owed;
 
 use super::act::run_name;
 use super::kind::Kind;
 use super::logs;
 use super::notices::Notice;
-use super::observe::{EXECUTOR, Seen, executor_outcome};
+use super::observe::{EXECUTOR, NoWorkspace, Seen, executor_outcome};
 use super::persist::{Stored, describe, patch_finalizers};
 use super::report::event;
 use crate::answers;
@@ -89,17 +89,15 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     if object.meta().deletion_timestamp.is_none() {
         return Ok(false);
     }
-    let abandoned = is_left_to_people(seen.workspace.is_ok(), &stored.standing, &stored.decision, &seen.observed)
+    let abandoned = is_left_to_people(seen.workspace.as_ref().err(), &stored.standing, &stored.decision)
         && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
     let done = stored.decision.verdict == Verdict::Deleted && object.held_by(&seen.facts).is_none();
     if !done && !abandoned {
         return Ok(false);
     }
     if !done {
-        let left: Vec<String> =
-            stored.decision.steps.iter().filter(|step| step.effect == StepEffect::Possible).map(left_behind).collect();
-        let text = format!("deletion was abandoned by annotation; left behind: {}", left.join(", "));
-        event(ctx, object, &Notice::new(true, reasons::DELETION_BLOCKED, text)).await;
+        let held = object.held_by(&seen.facts);
+        event(ctx, object, &Notice::new(true, reasons::DELETION_BLOCKED, abandoned_text(&stored.decision, held))).await;
     }
     object.release(ctx, true).await?;
     sweep(ctx, object).await?;
@@ -114,14 +112,30 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     Ok(true)
 }
 
-/// (pure) Whether only a person helps with a deletion. What goes on by itself is not abandoned, not even between two tries;
-/// without a workspace nothing goes on, but an executor may still be at work.
-fn is_left_to_people(has_workspace: bool, standing: &Standing, decision: &Decision, observed: &Observed) -> bool {
-    let is_stuck = !has_workspace || standing.state == State::Stalled || decision.needs_a_person;
-    let is_at_work = |step: &StepStatus| {
-        step.action.has_executor() && step.is_open() && observed.get(&step.id) == Some(&RunView::Alive)
+/// (pure) Whether a person gives up what remains of a deletion.
+pub(crate) fn is_abandoned(object: &impl ResourceExt) -> bool {
+    object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true")
+}
+
+/// (pure) Whether only a person helps with a deletion. What goes on by itself is not abandoned, not even between two tries.
+/// Without a workspace nothing goes on; one that cannot be read is corrected first, as an object itself is. An open run may
+/// still act: it has to end, or be given up, before.
+fn is_left_to_people(no_workspace: Option<&NoWorkspace>, standing: &Standing, decision: &Decision) -> bool {
+    let is_stuck = match no_workspace {
+        Some(NoWorkspace::Absent) => true,
+        Some(NoWorkspace::Unreadable) => false,
+        None => standing.state == State::Stalled || decision.needs_a_person,
     };
-    is_stuck && !decision.steps.iter().any(is_at_work)
+    is_stuck && !decision.steps.iter().any(|step| step.action.has_executor() && step.is_open())
+}
+
+/// (pure) What is told of a deletion that was given up: what is not undone, and what else held it.
+fn abandoned_text(decision: &Decision, held: Option<String>) -> String {
+    let left: Vec<String> = decision.steps.iter().filter(|step| is_owed(step)).map(left_behind).collect();
+    let left = (!left.is_empty()).then(|| format!("left behind: {}", left.join(", ")));
+    let held = held.map(|words| format!("what held it: {words}"));
+    let parts = std::iter::once("deletion was abandoned by annotation".to_owned()).chain(left).chain(held);
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 fn left_behind(step: &StepStatus) -> String {
@@ -241,9 +255,22 @@ fn job_status(job: &Job, end: &End) -> JobStatus {
 #[cfg(test)]
 mod tests {
     use provisioning_plan::decision::hold;
+    use provisioning_plan::observed::Observed;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_abandoned_says_what_is_left_and_what_held_it() {
+        let step = |id: &str, phase: &str| json!({"id": id, "action": "Install", "undo": "Uninstall", "inputHash": "v1:0", "phase": phase, "run": 1});
+        let steps = json!([step("install/heron", "Undoing"), step("install/plover", "Undone")]);
+        let steps: Vec<StepStatus> = serde_json::from_value(steps).unwrap();
+        const WORDS: &str = "Server 'knot' cannot be read: correct it first";
+        for (steps, expected) in [(steps.as_slice(), "; left behind: install/heron"), (&[], "")] {
+            let text = abandoned_text(&hold(steps, &Observed::new(), 1, 0), Some(WORDS.to_owned()));
+            assert_eq!(text, format!("deletion was abandoned by annotation{expected}; what held it: {WORDS}"));
+        }
+    }
 
     #[test]
     fn only_what_nothing_goes_on_in_is_left_to_people() {
@@ -254,22 +281,19 @@ mod tests {
         assert!(open.is_open());
         let by_itself = Standing::reconciling(reasons::DELETING, "");
         let stalled = Standing::stalled(reasons::DEPENDENCY_STALLED, "");
-        let alive = Observed::from([(open.id.clone(), RunView::Alive)]);
-        let decision = |needs_a_person: bool, observed: &Observed| Decision {
-            needs_a_person,
-            ..hold(std::slice::from_ref(&open), observed, 1, 0)
-        };
-        let none = Observed::new();
-        for (has_workspace, standing, needs_a_person, observed, expected) in [
-            (true, &by_itself, false, &none, false),
-            (true, &by_itself, true, &none, true),
-            (true, &stalled, false, &none, true),
-            (false, &by_itself, false, &none, true),
-            (true, &stalled, true, &alive, false),
-            (false, &stalled, false, &alive, false),
+        let (absent, unreadable) = (Some(&NoWorkspace::Absent), Some(&NoWorkspace::Unreadable));
+        for (no_workspace, standing, needs_a_person, steps, expected) in [
+            (None, &by_itself, false, vec![], false),
+            (None, &by_itself, true, vec![], true),
+            (None, &stalled, false, vec![], true),
+            (absent, &stalled, false, vec![], true),
+            (unreadable, &stalled, true, vec![], false),
+            (None, &stalled, true, vec![open.clone()], false),
+            (absent, &stalled, false, vec![open], false),
         ] {
-            let left = is_left_to_people(has_workspace, standing, &decision(needs_a_person, observed), observed);
-            assert_eq!(left, expected, "{has_workspace} {standing:?} {needs_a_person} {observed:?}");
+            let decision = Decision { needs_a_person, ..hold(&steps, &Observed::new(), 1, 0) };
+            let left = is_left_to_people(no_workspace, standing, &decision);
+            assert_eq!(left, expected, "{no_workspace:?} {standing:?} {needs_a_person} {}", steps.len());
         }
     }
 }

@@ -149,8 +149,8 @@ pub trait Kind:
         None
     }
 
-    /// (pure) How the object stands, on its way out or not, where all that it does is to wait for children that are stuck
-    /// on theirs.
+    /// (pure) How the object stands, on its way out or not, where all that it does is to wait for others that are stuck
+    /// themselves: what it made, or where something of its own is to be removed. A deletion that is held up may be abandoned.
     fn held_up(&self, _: &Self::Facts) -> Option<Standing> {
         None
     }

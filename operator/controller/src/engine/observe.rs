@@ -8,7 +8,7 @@ use provisioning_api::Workspace;
 use provisioning_api::conditions::reasons;
 use provisioning_api::names::{ANNOTATION_RECONCILE, LABEL_OWNER_KIND, LABEL_OWNER_UID, WORKSPACE_NAME};
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::{FailureClass, RunStatus, StepEffect, StepPhase, StepStatus};
+use provisioning_api::steps::{FailureClass, StepEffect, StepPhase, StepStatus};
 use provisioning_plan::conditions::Standing;
 use provisioning_plan::ids::job_name;
 use provisioning_plan::observed::{Observed, Outcome, RunView};
@@ -34,8 +34,8 @@ const OVERDUE_GRACE: SignedDuration = SignedDuration::from_mins(1);
 pub struct Seen<K: Kind> {
     /// The object.
     pub object: K,
-    /// Its workspace, or how an object stands that has none.
-    pub workspace: Result<WorkspaceView, Standing>,
+    /// Its workspace, or why it has none.
+    pub workspace: Result<WorkspaceView, NoWorkspace>,
     /// What the kind looks at.
     pub facts: K::Facts,
     /// How its open runs stand.
@@ -78,9 +78,9 @@ pub(crate) fn seen<K: Kind>(object: K, facts: K::Facts, observed: Observed) -> S
 /// Where the workspace's epoch cannot be raised, or the kind cannot make what it needs.
 pub async fn observe<K: Kind>(ctx: &Context, object: K) -> Result<Seen<K>, Error> {
     let namespace = object.namespace().unwrap_or_default();
-    let workspace = workspace(ctx, &namespace, object.run_status()).await?;
-    let facts = object.observe(ctx, workspace.as_ref().ok()).await?;
     let now = ctx.now();
+    let workspace = workspace(ctx, &namespace, epoch::remembered(&object, now)?).await?;
+    let facts = object.observe(ctx, workspace.as_ref().ok()).await?;
     let (observed, wake_at) = views(ctx, &object, now);
     let asked = reconcile_request(&object);
     let handled = object.run_status().and_then(|status| status.last_handled_reconcile_at.clone());
@@ -104,12 +104,13 @@ pub fn reconcile_request(object: &impl ResourceExt) -> Option<String> {
 async fn workspace(
     ctx: &Context,
     namespace: &str,
-    remembered: Option<&RunStatus>,
-) -> Result<Result<WorkspaceView, Standing>, Error> {
+    remembered: i64,
+) -> Result<Result<WorkspaceView, NoWorkspace>, Error> {
     let reference = ObjectRef::<Guarded<Workspace>>::new(WORKSPACE_NAME).within(namespace);
     let workspace = match ctx.stores.workspaces.get(&reference).as_deref() {
         Some(Guarded(Ok(workspace))) => workspace.clone(),
-        found => return Ok(Err(no_workspace(found.is_some()))),
+        Some(Guarded(Err(_))) => return Ok(Err(NoWorkspace::Unreadable)),
+        None => return Ok(Err(NoWorkspace::Absent)),
     };
     let epoch = epoch::raised(ctx, namespace, &workspace, remembered).await?;
     if let Some(later) = workspace.status.as_ref().map(|status| status.epoch).filter(|other| *other > epoch) {
@@ -125,14 +126,24 @@ async fn workspace(
     }))
 }
 
-/// (pure) How an object stands that has no workspace, or one that cannot be read. Each object tells it by itself.
-pub(crate) fn no_workspace(is_there: bool) -> Standing {
-    let text = if is_there {
-        format!("Workspace '{WORKSPACE_NAME}' cannot be read: correct it first")
-    } else {
-        format!("there is no Workspace in this namespace: create one named '{WORKSPACE_NAME}'")
-    };
-    Standing::stalled(reasons::NO_WORKSPACE, text)
+/// Why an object has no workspace to act in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWorkspace {
+    /// There is none.
+    Absent,
+    /// There is one that this operator cannot read.
+    Unreadable,
+}
+
+impl NoWorkspace {
+    /// How the object stands. Each object tells it by itself.
+    pub(crate) fn standing(self) -> Standing {
+        let text = match self {
+            Self::Unreadable => format!("Workspace '{WORKSPACE_NAME}' cannot be read: correct it first"),
+            Self::Absent => format!("there is no Workspace in this namespace: create one named '{WORKSPACE_NAME}'"),
+        };
+        Standing::stalled(reasons::NO_WORKSPACE, text)
+    }
 }
 
 /// Why the object does not go forward, if something keeps it.

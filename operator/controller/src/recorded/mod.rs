@@ -20,7 +20,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
-use provisioning_api::names::FINALIZER;
+use provisioning_api::names::{ANNOTATION_ABANDON, FINALIZER};
+use provisioning_api::shared::RunsSteps;
 use provisioning_api::steps::{FailureClass, STATUS_SCHEMA, StepStatus};
 use provisioning_plan::conditions::State;
 use provisioning_plan::observed::{Observed, Outcome, RunView};
@@ -32,7 +33,7 @@ use crate::engine::act::name_conflict;
 use crate::engine::decide::{Planned, decide};
 use crate::engine::guard::undecodable;
 use crate::engine::kind::{Kind, WorkspaceView};
-use crate::engine::observe::{Seen, no_workspace};
+use crate::engine::observe::{NoWorkspace, Seen};
 use crate::engine::report::with_error;
 use crate::error::Error;
 use crate::guarded::Guarded;
@@ -184,7 +185,7 @@ fn kind<K: Recorded>(records: &mut Records) {
     add("suspended", &pass(Seen { suspended: Some(words), ..scene(&held) }, K::success).next);
     add(
         "no-workspace",
-        &pass(Seen { workspace: Err(no_workspace(false)), ..scene(&new(&K::spec())) }, K::success).next,
+        &pass(Seen { workspace: Err(NoWorkspace::Absent), ..scene(&new(&K::spec())) }, K::success).next,
     );
     let ready = ready::<K>();
     add("ready", &ready);
@@ -287,5 +288,27 @@ fn a_new_object_is_recorded_with_the_defaults_of_its_schema() {
         let status: BTreeMap<String, Value> = serde_json::from_value(object["status"].clone()).unwrap();
         assert_eq!(status, defaults(object["kind"].as_str().unwrap()), "{name}");
         assert_eq!(status["observedGeneration"], json!(0), "{name}");
+    }
+}
+
+/// Nobody may act for a deletion any more once it is abandoned, and no leader goes on with its runs.
+#[test]
+fn without_a_workspace_what_is_abandoned_is_given_up_and_nothing_else() {
+    let deleting =
+        pass(scene(&asked_to_go(&ready::<provisioning_api::Server>())), provisioning_api::Server::success).next;
+    let open: Vec<String> =
+        deleting.run_status().unwrap().steps.iter().filter(|step| step.is_open()).map(|step| step.id.clone()).collect();
+    assert_eq!(open, ["create"]);
+    for (value, view, given_up) in [
+        ("true", RunView::Silent, true),
+        ("true", RunView::Missing { ours: true }, true),
+        ("true", RunView::Alive, false),
+        ("false", RunView::Silent, false),
+    ] {
+        let mut object = deleting.clone();
+        object.annotations_mut().insert(ANNOTATION_ABANDON.to_owned(), value.to_owned());
+        let observed = Observed::from([("create".to_owned(), view.clone())]);
+        let planned = decide(&Seen { workspace: Err(NoWorkspace::Absent), observed, ..scene(&object) }, usize::MAX);
+        assert_eq!(planned.decision.give_up.len(), usize::from(given_up), "{value} {view:?}");
     }
 }

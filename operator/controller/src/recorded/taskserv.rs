@@ -12,7 +12,9 @@ use provisioning_plan::conditions::State;
 use provisioning_plan::observed::Outcome;
 use serde_json::{Value, json};
 
-use super::{Recorded, Records, begun, deletion, for_good, job_taken, new, pass, ready, record, scene, until, with};
+use super::{
+    Recorded, Records, asked_to_go, begun, deletion, for_good, job_taken, new, pass, ready, record, scene, until, with,
+};
 use crate::bundles::{Contents, Offered};
 use crate::engine::kind::Kind;
 use crate::engine::observe::Seen;
@@ -81,6 +83,9 @@ impl Recorded for Taskserv {
         deletion::<Self>(records);
         let mut add = |phase: &str, object: &Self| record(records, Self::KIND, phase, object);
         let fresh = new::<Self>(&Self::spec());
+        let unreadable = Facts { unreadable: BTreeSet::from(["blue-server".to_owned()]), ..beside(None) };
+        let going = asked_to_go(&ready::<Self>());
+        add("deletion-held-up", &pass(Seen { facts: unreadable, ..scene(&going) }, Self::success).next);
         add("waiting", &pass(Seen { facts: beside(Some(begun())), ..scene(&fresh) }, for_good).next);
         let stuck = until(begun::<Server>(), State::Stalled, for_good);
         add("dependency-stalled", &pass(Seen { facts: beside(Some(stuck)), ..scene(&fresh) }, for_good).next);

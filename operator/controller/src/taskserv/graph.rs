@@ -463,9 +463,14 @@ pub(crate) fn held_up_on_its_way_out(taskserv: &Taskserv, facts: &Facts) -> Opti
     if steps.iter().any(StepStatus::is_open) {
         return None;
     }
-    let cause = |step: &StepStatus| match undo_gate(taskserv, facts, step) {
-        Gate::Waiting(_) => hopeless(facts, server_of(&step.id)?),
-        Gate::Open | Gate::Gone(_) => None,
+    // An entry that has still to be left waits for this Taskserv itself, not for its server.
+    let waits = |step: &StepStatus, server: &str| {
+        matches!(undo_gate(taskserv, facts, step), Gate::Waiting(_))
+            && matches!(gate(taskserv, facts, server), Gate::Waiting(_))
+    };
+    let cause = |step: &StepStatus| {
+        let server = server_of(&step.id).filter(|server| waits(step, server))?;
+        hopeless(facts, server)
     };
     let (refused, left): (Vec<&StepStatus>, Vec<&StepStatus>) =
         due(steps).into_iter().partition(|step| is_refused(step) && cause(step).is_none());

@@ -97,6 +97,17 @@ impl Marsh {
         self.taskservs.get_mut(name).unwrap().spec.suspend = suspend;
     }
 
+    /// A server whose last look at its machine has failed for good; its address is known.
+    fn stall(&mut self, server: &str) {
+        let condition = |kind: &str, status: &str| {
+            json!({"type": kind, "status": status, "reason": "StepFailed", "message": "no",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"})
+        };
+        let status = self.servers.get_mut(server).unwrap().status.get_or_insert_default();
+        let conditions = json!([condition("Ready", "False"), condition("Stalled", "True")]);
+        status.run.conditions = serde_json::from_value(conditions).unwrap();
+    }
+
     fn delete(&mut self, name: &str) {
         let taskserv = self.taskservs.get_mut(name).unwrap();
         taskserv.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
@@ -238,6 +249,21 @@ fn an_extension_that_requires_nothing_has_two_steps_and_two_writes_of_the_list()
     assert_eq!(marsh.run("cache"), ["undo install/heron"]);
     assert_eq!((marsh.list("heron").as_str(), marsh.writes), ("", 4));
     assert!(marsh.taskservs.is_empty());
+}
+
+#[test]
+fn what_it_has_still_to_leave_itself_does_not_hold_it_up_on_its_way_out() {
+    let mut marsh = Marsh::new(&["redis 0.2.0"], &["heron"]);
+    marsh.want("cache", "redis", &["heron"]);
+    marsh.pass("cache");
+    marsh.stall("heron");
+    marsh.delete("cache");
+    // The server's list names it, for the run is seen to end only now; the server is stalled, and reached all the same.
+    let told = marsh.pass_with("cache", &[("install/heron", Outcome::succeeded())]);
+    assert_eq!((told.state, told.reason), (State::Reconciling, reasons::DELETING), "{}", told.message);
+    assert!(told.message.contains("still lists extension 'redis'"), "{}", told.message);
+    assert_eq!(marsh.run("cache"), ["undo install/heron"]);
+    assert_eq!((marsh.list("heron").as_str(), marsh.taskservs.len()), ("", 0));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub async fn reconcile(guarded: Arc<Guarded<Workspace>>, ctx: Arc<Context>) -> R
     let Some(workspace) = readable(&ctx, &guarded).await? else { return Ok(Action::await_change()) };
     let Some(workspace) = finalizer(&ctx, workspace).await? else { return Ok(Action::await_change()) };
     let namespace = workspace.namespace().unwrap_or_default();
-    epoch::raised(&ctx, &namespace, &workspace, None).await?; // (client)
+    epoch::raised(&ctx, &namespace, &workspace, 0).await?; // (client)
     if workspace.metadata.deletion_timestamp.is_some() {
         return teardown::go_on(&ctx, &workspace).await; // (client)
     }

@@ -92,7 +92,7 @@ async fn make_room(ctx: &Context, api: &Api<Secret>, workspace: &Workspace) -> R
     let uid = uid.filter(|uid| !uid.is_empty());
     let changed = || Error::Conflict { object: live::describe(&namespace) };
     let live = live::get(ctx, &namespace).await?;
-    let ours = epoch::raised(ctx, &namespace, workspace, None).await?;
+    let ours = epoch::raised(ctx, &namespace, workspace, 0).await?;
     let status = live.status.as_ref();
     let unpublished = status.is_some_and(|status| status.epoch == ours && status.ssh_public_key.is_none());
     let (Some(uid), true) = (uid, unpublished && live.uid() == workspace.uid()) else { return Err(changed()) };

@@ -27,8 +27,9 @@ use crate::safe::one_line;
 
 /// Most names that are told of what is left out.
 const MAX_NOTES: usize = 16;
-/// Most bytes of a list of parameters.
-const MAX_NAMES: usize = 512;
+/// Most parameters that are named of those that KCL lacks, and most bytes of such a name.
+const MAX_NAMES: usize = 16;
+const MAX_NAME: usize = 64;
 
 /// Arguments of `extension load`.
 #[derive(Debug, Args)]
@@ -108,11 +109,19 @@ fn tell_what_is_left_out(folder: &Path) -> Result<(), ExtensionError> {
 
 /// Nothing evaluates KCL here, so nothing else would notice that it was forgotten.
 fn tell_what_kcl_lacks(bundle: &Bundle) {
-    let names = not_in_kcl(bundle).join(", ");
-    if !names.is_empty() {
-        let names = prefix(&one_line(&names), MAX_NAMES);
+    let missing = not_in_kcl(bundle);
+    if !missing.is_empty() {
+        let names = some_of(&missing);
         tell(&format!("note: kcl/ lacks parameters of schema.json; add them for people who write KCL: {names}"));
     }
+}
+
+/// The first names, as many as fit, and how many more there are.
+fn some_of(names: &[&str]) -> String {
+    let told = names.iter().take(MAX_NAMES).map(|name| one_line(&prefix(name, MAX_NAME)));
+    let more = names.len().saturating_sub(MAX_NAMES);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    told.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 /// Parameters that a bundle with KCL files has in its schema, and in none of these as an attribute.
@@ -134,7 +143,9 @@ fn not_in_kcl(bundle: &Bundle) -> Vec<&str> {
 /// `name: type` or `name?: type`; a name that is a word of KCL has a `$` in front, one that is no name has quotes.
 fn attribute(line: &str) -> Option<&str> {
     let (name, _) = line.trim_start().split_once(':')?;
-    Some(name.trim_end().trim_end_matches('?').trim_start_matches('$').trim_matches('"'))
+    // `check:` opens the rules of a schema.
+    let name = name.trim_end().trim_end_matches('?').trim_end();
+    (name != "check").then(|| name.trim_start_matches('$').trim_matches('"'))
 }
 
 /// Creates the ConfigMap, unless it is there. One version never has two contents: which one a Taskserv means could not be
@@ -280,8 +291,12 @@ mod tests {
         let file = folder.join("kcl/answer.k");
         let kcl = std::fs::read_to_string(&file).unwrap();
         let kcl = kcl.replacen("    port: int,", "    loud: bool\n    port: int,", 1);
-        std::fs::write(file, kcl.replacen("    port: int =", "    $filter?: any\n    port: int =", 1)).unwrap();
+        std::fs::write(file, kcl.replacen("    port: int =", "    $filter ?: any\n    check:\n    port: int =", 1))
+            .unwrap();
         assert_eq!(not_in_kcl(&read(&folder).unwrap()), ["loud"]);
+        let many: Vec<String> = (0..20).map(|number| format!("p{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(some_of(&many).ends_with("p14, p15, and 4 more"), "{}", some_of(&many));
         std::fs::remove_dir_all(folder.join("kcl")).unwrap();
         assert!(not_in_kcl(&read(&folder).unwrap()).is_empty(), "it has no KCL");
     }
