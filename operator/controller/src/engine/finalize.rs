@@ -89,8 +89,8 @@ pub async fn finish<K: Kind>(ctx: &Context, seen: &Seen<K>, stored: &Stored<K>) 
     if object.meta().deletion_timestamp.is_none() {
         return Ok(false);
     }
-    let abandoned = is_left_to_people(seen.workspace.as_ref().err(), &stored.standing, &stored.decision)
-        && object.annotations().get(ANNOTATION_ABANDON).is_some_and(|value| value == "true");
+    let abandoned =
+        is_left_to_people(seen.workspace.as_ref().err(), &stored.standing, &stored.decision) && is_abandoned(object);
     let done = stored.decision.verdict == Verdict::Deleted && object.held_by(&seen.facts).is_none();
     if !done && !abandoned {
         return Ok(false);

@@ -79,7 +79,7 @@ pub(crate) fn seen<K: Kind>(object: K, facts: K::Facts, observed: Observed) -> S
 pub async fn observe<K: Kind>(ctx: &Context, object: K) -> Result<Seen<K>, Error> {
     let namespace = object.namespace().unwrap_or_default();
     let now = ctx.now();
-    let workspace = workspace(ctx, &namespace, epoch::remembered(&object, now)?).await?;
+    let workspace = workspace(ctx, &namespace, epoch::remembered(&object, now)).await?;
     let facts = object.observe(ctx, workspace.as_ref().ok()).await?;
     let (observed, wake_at) = views(ctx, &object, now);
     let asked = reconcile_request(&object);
