@@ -290,6 +290,11 @@ impl StepStatus {
         self.phase == StepPhase::Running || (self.phase == StepPhase::Undoing && self.finished_at.is_none())
     }
 
+    /// Open, and what acts is an executor of its own: a Job with its Pod.
+    pub fn is_executed(&self) -> bool {
+        self.is_open() && self.action.has_executor()
+    }
+
     /// Direction of the open run, if there is one.
     pub fn open_direction(&self) -> Option<Direction> {
         match (self.is_open(), self.phase) {

@@ -413,7 +413,7 @@ impl Family {
 /// Open steps that have an executor.
 fn starting<'a>(item: &'a Item, only: Option<&'a str>) -> impl Iterator<Item = &'a StepStatus> {
     let wanted = move |step: &&StepStatus| only.is_none_or(|only| step.id == only);
-    item.steps().iter().filter(|step| step.is_open() && step.action.has_executor()).filter(wanted)
+    item.steps().iter().filter(|step| step.is_executed()).filter(wanted)
 }
 
 /// One run's log until its end. A Pod that does not start is no error of this program: its step tells.

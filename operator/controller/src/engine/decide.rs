@@ -42,7 +42,7 @@ pub fn decide<K: Kind>(seen: &Seen<K>, available: usize) -> Planned<K> {
     let drawn = object.graph(&seen.facts, &settled);
     let (decision, standing) = match (deleting, &seen.workspace, drawn) {
         // Without a workspace nothing can act: no epoch, no accounts, no key.
-        (_, Err(none), _) => without_workspace(seen, &settled, policy.run_floor, &none.standing()),
+        (_, Err(none), _) => without_workspace(seen, &settled, policy.run_floor, none.standing()),
         (true, Ok(_), drawn) => {
             let graph = drawn.unwrap_or_default();
             let decision = plan_decide(&graph, &settled, &seen.observed, &policy, seen.now);
@@ -83,15 +83,13 @@ fn without_workspace<K: Kind>(
     seen: &Seen<K>,
     settled: &[StepStatus],
     run_floor: i64,
-    standing: &Standing,
+    standing: Standing,
 ) -> (Decision, Standing) {
     let deleting = seen.object.meta().deletion_timestamp.is_some();
     let mut decision = hold(settled, &Observed::new(), 0, run_floor);
     // Before a deletion is abandoned nobody may act for it any more; without that, runs wait for the workspace.
     let is_lost = |step: &&StepStatus| {
-        step.is_open()
-            && step.action.has_executor()
-            && matches!(seen.observed.get(&step.id), Some(RunView::Missing { .. } | RunView::Silent))
+        step.is_executed() && matches!(seen.observed.get(&step.id), Some(RunView::Missing { .. } | RunView::Silent))
     };
     decision.give_up = match deleting && is_abandoned(&seen.object) {
         true => settled.iter().filter(is_lost).map(|step| step.id.clone()).collect(),
@@ -104,7 +102,7 @@ fn without_workspace<K: Kind>(
         let standing = Standing::from(&decision.verdict);
         return (decision, standing);
     }
-    (decision, standing.clone())
+    (decision, standing)
 }
 
 /// A name that somebody else holds has a reason of its own: another name is the way out, not another try.

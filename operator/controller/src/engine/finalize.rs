@@ -126,7 +126,7 @@ fn is_left_to_people(no_workspace: Option<&NoWorkspace>, standing: &Standing, de
         Some(NoWorkspace::Unreadable) => false,
         None => standing.state == State::Stalled || decision.needs_a_person,
     };
-    is_stuck && !decision.steps.iter().any(|step| step.action.has_executor() && step.is_open())
+    is_stuck && !decision.steps.iter().any(StepStatus::is_executed)
 }
 
 /// (pure) What is told of a deletion that was given up: what is not undone, and what else held it.

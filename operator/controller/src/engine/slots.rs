@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 use provisioning_api::shared::RunsSteps;
-use provisioning_api::steps::StepStatus;
 use tokio::sync::OwnedMutexGuard;
 
 use super::kind::{Kind, in_namespace};
@@ -71,6 +70,5 @@ fn count<K: Kind>(
 }
 
 fn open_steps(object: &impl RunsSteps) -> usize {
-    let takes_place = |step: &&StepStatus| step.is_open() && step.action.has_executor();
-    object.run_status().map_or(0, |status| status.steps.iter().filter(takes_place).count())
+    object.run_status().map_or(0, |status| status.steps.iter().filter(|step| step.is_executed()).count())
 }
